@@ -150,3 +150,29 @@ func Float32ToHalf(f float32) uint16 {
 	}
 	return sign | uint16((abs+0xfff+abs>>13&1-0x38000000)>>13)
 }
+
+// EncodeFloat64 writes v as little-endian elements of a floating type,
+// rounded to nearest. Float32 narrows once; the 16-bit types narrow by way of
+// float32, which is exact for values that came from them.
+func EncodeFloat64(dst []byte, v []float64, d DType) {
+	switch d {
+	case F64:
+		for i, x := range v {
+			binary.LittleEndian.PutUint64(dst[8*i:], math.Float64bits(x))
+		}
+	case F32:
+		for i, x := range v {
+			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(float32(x)))
+		}
+	case F16:
+		for i, x := range v {
+			binary.LittleEndian.PutUint16(dst[2*i:], Float32ToHalf(float32(x)))
+		}
+	case BF16:
+		for i, x := range v {
+			binary.LittleEndian.PutUint16(dst[2*i:], Float32ToBF16(float32(x)))
+		}
+	default:
+		panic(fmt.Sprintf("kernels: %v is not a floating type", d))
+	}
+}

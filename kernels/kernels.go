@@ -1,0 +1,153 @@
+// Package kernels says what a backend must be able to run: a small set of
+// large operations on matrices, each a plain struct that names its operands.
+//
+// A training step is a list of such operations (package program writes it).
+// A backend gives memory and runs lists; it knows nothing of models. The
+// backends are in the folders below: reference (float64, naive, the oracle),
+// cpu (float32, fast), and those for GPUs. Package kerneltest holds the one
+// conformance suite that all of them pass.
+//
+// Operands are [Tensor]s: matrices [Rows, Cols], row-major, whose rows may lie
+// further apart than Cols. Activations, parameters and optimizer state have
+// the backend's own floating type ([Info].Float); frozen base weights keep the
+// type they are stored in and are widened as they are read; indices are I32.
+//
+// A malformed operation is a programmer's error: backends panic on it, with
+// the operation's name. Run returns errors only for what a correct program can
+// meet: a lost device, memory that cannot be had.
+package kernels
+
+import (
+	"fmt"
+	"time"
+	"unsafe"
+)
+
+// Backend runs operations on one device.
+type Backend interface {
+	// Info describes the backend; it never changes.
+	Info() Info
+	// Alloc returns n bytes of zeroed memory, aligned to 64 bytes.
+	Alloc(n int) (Buffer, error)
+	// Wrap returns a buffer that holds data: the same memory where the device
+	// can use it in place, so data must stay as it is while the buffer lives.
+	Wrap(data []byte) (Buffer, error)
+	// Scratch returns the bytes that running ops needs beyond its operands.
+	Scratch(ops []Op) int
+	// Run runs ops in order and returns when their results can be read. With a
+	// clock, it reports how long each operation took.
+	Run(ops []Op, clock Clock) error
+	// Close releases threads and memory.
+	Close() error
+}
+
+// Clock is told that operation i of a list took d.
+type Clock func(i int, d time.Duration)
+
+// Info describes a backend.
+type Info struct {
+	Name    string // "cpu"
+	Detail  string // "2 threads, AVX2", for people
+	Float   DType  // of activations, parameters and optimizer state
+	Threads int    // 0 where the word has no meaning
+}
+
+// Buffer is memory that belongs to a backend.
+type Buffer interface {
+	Size() int
+	// Read copies len(p) bytes at off out of the buffer, Write into it.
+	Read(p []byte, off int)
+	Write(p []byte, off int)
+}
+
+// Host is a buffer in the process's own memory.
+type Host []byte
+
+// Size returns the length in bytes.
+func (h Host) Size() int { return len(h) }
+
+// Read copies bytes at off to p.
+func (h Host) Read(p []byte, off int) { copy(p, h[off:off+len(p)]) }
+
+// Write copies p to the bytes at off.
+func (h Host) Write(p []byte, off int) { copy(h[off:off+len(p)], p) }
+
+// Tensor is a matrix in a buffer: element (i, j) lies Off bytes plus
+// i·Stride + j elements from its start.
+type Tensor struct {
+	Name               string
+	DType              DType
+	Rows, Cols, Stride int
+	Buf                Buffer
+	Off                int // bytes
+}
+
+// Len returns Rows·Cols.
+func (t *Tensor) Len() int { return t.Rows * t.Cols }
+
+// Bytes returns the bytes that the elements take.
+func (t *Tensor) Bytes() int { return t.Len() * t.DType.Size() }
+
+func (t *Tensor) String() string {
+	return fmt.Sprintf("%s %v [%d, %d]", t.Name, t.DType, t.Rows, t.Cols)
+}
+
+// Element constrains the element types that backends work in.
+type Element interface {
+	float32 | float64 | int32 | uint16
+}
+
+// View returns the elements of a tensor in host memory, from (0, 0) to the
+// last one; row i starts at i·Stride. It panics where the type, the buffer or
+// the bounds do not fit.
+func View[E Element](t *Tensor) []E {
+	var e E
+	size := int(unsafe.Sizeof(e))
+	h, ok := t.Buf.(Host)
+	if !ok || t.DType.Size() != size {
+		panic(fmt.Sprintf("kernels: %v: no host view of %d-byte elements", t, size))
+	}
+	if t.Rows == 0 || t.Cols == 0 {
+		return nil
+	}
+	n := (t.Rows-1)*t.Stride + t.Cols
+	b := h[t.Off : t.Off+n*size]
+	if uintptr(unsafe.Pointer(&b[0]))%unsafe.Sizeof(e) != 0 {
+		panic(fmt.Sprintf("kernels: %v: unaligned", t))
+	}
+	return unsafe.Slice((*E)(unsafe.Pointer(&b[0])), n)
+}
+
+// Float64s returns a copy of a tensor of floats, without gaps between rows.
+func (t *Tensor) Float64s() []float64 {
+	out := make([]float64, t.Len())
+	row := make([]byte, t.Cols*t.DType.Size())
+	for i := range t.Rows {
+		t.Buf.Read(row, t.Off+i*t.Stride*t.DType.Size())
+		DecodeFloat64(out[i*t.Cols:(i+1)*t.Cols], row, t.DType)
+	}
+	return out
+}
+
+// SetFloat64s fills a tensor of F32 or F64 with v, which has no gaps.
+func (t *Tensor) SetFloat64s(v []float64) {
+	if len(v) != t.Len() {
+		panic(fmt.Sprintf("kernels: %v: %d values", t, len(v)))
+	}
+	size := t.DType.Size()
+	row := make([]byte, t.Cols*size)
+	for i := range t.Rows {
+		EncodeFloat64(row, v[i*t.Cols:(i+1)*t.Cols], t.DType)
+		t.Buf.Write(row, t.Off+i*t.Stride*size)
+	}
+}
+
+// SetInt32s fills an I32 tensor of one column or one row.
+func (t *Tensor) SetInt32s(v []int32) {
+	if len(v) != t.Len() || t.DType != I32 {
+		panic(fmt.Sprintf("kernels: %v: %d int32 values", t, len(v)))
+	}
+	if len(v) > 0 {
+		t.Buf.Write(unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v)), t.Off)
+	}
+}
