@@ -13,7 +13,6 @@ func AllocHost(n int) (Host, error) {
 // FreeHost gives back memory from AllocHost: the garbage collector has it.
 func FreeHost(Host) {}
 
-
 // align64 returns the bytes of words from the first multiple of 64 on.
 func align64(words []uint64) Host {
 	b := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 8*len(words))

@@ -122,6 +122,37 @@ func (o *AdamW) Operands(v Visitor) {
 	v.on(Update, &o.P, &o.M, &o.V)
 }
 
+// InPlace visits the pairs of operands of which the output may lie in the
+// memory of the input.
+func InPlace(o Op, pair func(out, in *Tensor)) {
+	switch o := o.(type) {
+	case *RMSNormGrad:
+		pair(o.DX, o.DOut)
+		if o.Add != nil {
+			pair(o.DX, o.Add)
+		}
+	case *Product:
+		if o.Add != nil {
+			pair(o.Out, o.Add)
+		}
+	case *Rotary:
+		pair(o.Out, o.X)
+	case *Gated:
+		pair(o.Out, o.Gate)
+		pair(o.Out, o.Up)
+	case *GatedGrad:
+		pair(o.DGate, o.Gate)
+		pair(o.DUp, o.Up)
+		pair(o.DGate, o.DOut)
+		pair(o.DUp, o.DOut)
+	case *Sum:
+		pair(o.Out, o.A)
+		pair(o.Out, o.B)
+	case *Dropout:
+		pair(o.Out, o.X)
+	}
+}
+
 func (o *Embed) Clone() Op         { c := *o; return &c }
 func (o *EmbedGrad) Clone() Op     { c := *o; return &c }
 func (o *RMSNorm) Clone() Op       { c := *o; return &c }

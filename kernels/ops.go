@@ -91,7 +91,7 @@ type Term struct {
 //
 //	Out = Add + Bias + Σ Scale·X·Wᵀ
 //
-// A linear layer with a low-rank adapter is the two terms (X, W) and (U, B)
+// Without terms it copies or adds. A linear layer with a low-rank adapter is the two terms (X, W) and (U, B)
 // with U = X·Aᵀ; the gradient by an input that several layers share has a term
 // for each of them.
 type Product struct {
@@ -180,7 +180,7 @@ const (
 // Gated computes Out = Act(Gate)·Up.
 type Gated struct {
 	Gate, Up *Tensor // [T, intermediate]
-	Out      *Tensor // like Gate
+	Out      *Tensor // like Gate; may be Gate or Up
 	Act      Act
 }
 
@@ -239,7 +239,7 @@ type Sum struct {
 // 1/(1-P). Element (t, j) depends only on Seed, Stream, Step and
 // (Row+t, j); the gradient is the same operation on the gradient.
 type Dropout struct {
-	X, Out *Tensor
+	X, Out *Tensor // alike; may be the same
 	P      float64
 	Seed   uint64
 	Stream uint32 // the module
