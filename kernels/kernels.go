@@ -151,3 +151,17 @@ func (t *Tensor) SetInt32s(v []int32) {
 		t.Buf.Write(unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v)), t.Off)
 	}
 }
+
+// Raw returns the bytes of a tensor without gaps between rows: its own memory
+// where that is on the host, else a copy.
+func (t *Tensor) Raw() []byte {
+	if t.Stride != t.Cols && t.Rows > 1 {
+		panic(fmt.Sprintf("kernels: %v: rows are not adjacent", t))
+	}
+	if h, ok := t.Buf.(Host); ok {
+		return h[t.Off : t.Off+t.Bytes()]
+	}
+	b := make([]byte, t.Bytes())
+	t.Buf.Read(b, t.Off)
+	return b
+}

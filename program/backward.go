@@ -52,6 +52,11 @@ func (p *Program) differentiate(op kernels.Op) {
 		p.attentionRule(op)
 	case *kernels.Gated:
 		p.gatedRule(op)
+	case *kernels.Sum:
+		if d := p.gradientOf(op.Out); d != nil {
+			p.add(p.value(op.A), d)
+			p.add(p.value(op.B), d)
+		}
 	case *kernels.Gather:
 		p.gatherRule(op)
 	case *kernels.Dropout:

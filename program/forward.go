@@ -116,6 +116,14 @@ func (p *Program) Gated(gate, up *Value, act kernels.Act) *Value {
 	return out
 }
 
+// Add computes a + b.
+func (p *Program) Add(a, b *Value) *Value {
+	sameShape("Add", a, b)
+	out := p.result("hidden", a, a.Cols)
+	p.emit(&kernels.Sum{A: a.T(), B: b.T(), Out: out.T()})
+	return out
+}
+
 // Gather picks rows of x: [N, cols].
 func (p *Program) Gather(rows, x *Value) *Value {
 	out := p.result(x.Name+" rows", rows, x.Cols)

@@ -1,0 +1,221 @@
+// Package lora decides which linear layers get a low-rank adapter and what its
+// matrices start as, and reads and writes adapters in PEFT's folder format.
+//
+// An adapter adds Scale·B·A to a weight W [out, in], with A [rank, in] and B
+// [out, rank] (Hu et al., 2021). Scale is alpha/rank, or alpha/sqrt(rank) with
+// rank-stabilised LoRA (Kalajdzievski, 2023). B starts at zero, so training
+// starts from the base model.
+//
+//	adapters, err := cfg.Adapters(decoder)           // which layers, which ranks
+//	in, err := m.Place(backend, model.Options{Adapters: adapters})
+//	lora.Initialize(in, lora.Kaiming, seed)          // or lora.Load(dir, in)
+package lora
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+
+	"graft/kernels/random"
+	"graft/model"
+)
+
+// Config says which layers are adapted, and how. It holds what a PEFT
+// adapter_config.json does.
+type Config struct {
+	Rank    int
+	Alpha   float64
+	Dropout float64
+	RSLoRA  bool
+	Targets Targets
+	Layers  []int // layers that may be adapted; empty: all
+
+	// RankPattern and AlphaPattern change Rank and Alpha for the modules
+	// whose path ends in a match of the key, a regular expression.
+	RankPattern  map[string]int
+	AlphaPattern map[string]float64
+}
+
+// Targets says which linear layers are adapted.
+type Targets struct {
+	Names   []string // module paths or their ends: "q_proj", "mlp.up_proj"
+	Pattern string   // AllLinear, or a regular expression for the whole path
+}
+
+// AllLinear targets every linear layer but the output head.
+const AllLinear = "all-linear"
+
+func (t Targets) String() string {
+	if t.Pattern != "" {
+		return t.Pattern
+	}
+	return strings.Join(t.Names, ", ")
+}
+
+// Adapters returns the adapter of every layer that the targets match, by
+// module path.
+func (c Config) Adapters(d *model.Decoder) (map[string]model.Adapter, error) {
+	match, err := c.Targets.matcher()
+	if err != nil {
+		return nil, err
+	}
+	ranks, err := patterns(c.RankPattern)
+	if err != nil {
+		return nil, fmt.Errorf("rank_pattern: %w", err)
+	}
+	alphas, err := patterns(c.AlphaPattern)
+	if err != nil {
+		return nil, fmt.Errorf("alpha_pattern: %w", err)
+	}
+	for _, l := range c.Layers {
+		if l < 0 || l >= len(d.Layers) {
+			return nil, fmt.Errorf("layer %d: the model has layers 0 to %d", l, len(d.Layers)-1)
+		}
+	}
+	out := map[string]model.Adapter{}
+	used := map[string]bool{}
+	for _, l := range d.Linears() {
+		name, ok := match(l.Module)
+		if !ok || !c.layer(l.Layer) {
+			continue
+		}
+		used[name] = true
+		rank, alpha := pick(ranks, l.Module, c.Rank), pick(alphas, l.Module, c.Alpha)
+		if rank < 1 || rank > min(l.In, l.Out) {
+			return nil, fmt.Errorf("rank %d for %s [%d, %d]: want 1 to %d", rank, l.Module, l.Out, l.In, min(l.In, l.Out))
+		}
+		out[l.Module] = model.Adapter{Rank: rank, Scale: c.scale(rank, alpha), Dropout: c.Dropout}
+	}
+	for _, n := range c.Targets.Names {
+		if !used[n] {
+			return nil, fmt.Errorf("target %q matches no linear layer; there are: %s", n, layerNames(d))
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("targets %q match no linear layer; there are: %s", c.Targets, layerNames(d))
+	}
+	return out, nil
+}
+
+func (c Config) layer(i int) bool {
+	return len(c.Layers) == 0 || i >= 0 && slices.Contains(c.Layers, i)
+}
+
+func (c Config) scale(rank int, alpha float64) float64 {
+	if c.RSLoRA {
+		return alpha / math.Sqrt(float64(rank))
+	}
+	return alpha / float64(rank)
+}
+
+// matcher returns a function that says whether a module is a target, and by
+// which name.
+func (t Targets) matcher() (func(module string) (string, bool), error) {
+	switch {
+	case t.Pattern == AllLinear:
+		return func(m string) (string, bool) { return AllLinear, m != "lm_head" }, nil
+	case t.Pattern != "":
+		re, err := compile("^(?:", t.Pattern, ")$")
+		if err != nil {
+			return nil, fmt.Errorf("targets: %w", err)
+		}
+		return func(m string) (string, bool) { return t.Pattern, re.MatchString(m) }, nil
+	}
+	return func(m string) (string, bool) {
+		for _, n := range t.Names {
+			if m == n || strings.HasSuffix(m, "."+n) {
+				return n, true
+			}
+		}
+		return "", false
+	}, nil
+}
+
+func compile(before, pattern, after string) (*regexp.Regexp, error) {
+	re, err := regexp.Compile(before + pattern + after)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no regular expression that Go understands: %w", pattern, err)
+	}
+	return re, nil
+}
+
+// rule is an entry of a rank or alpha pattern.
+type rule[T any] struct {
+	re    *regexp.Regexp
+	value T
+}
+
+func patterns[T any](m map[string]T) ([]rule[T], error) {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var out []rule[T]
+	for _, k := range keys {
+		re, err := compile(`^(?:.*\.)?(?:`, k, ")$")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rule[T]{re, m[k]})
+	}
+	return out, nil
+}
+
+func pick[T any](rules []rule[T], module string, otherwise T) T {
+	for _, r := range rules {
+		if r.re.MatchString(module) {
+			return r.value
+		}
+	}
+	return otherwise
+}
+
+// layerNames lists the last parts of all linear layers' paths.
+func layerNames(d *model.Decoder) string {
+	var out []string
+	for _, l := range d.Linears() {
+		if n := last(l.Module); !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func last(module string) string { return module[strings.LastIndexByte(module, '.')+1:] }
+
+// Initialisations of A, by PEFT's names for init_lora_weights.
+const (
+	Kaiming  = "default"  // U(-1/sqrt(in), 1/sqrt(in)): Kaiming uniform with a = sqrt 5
+	Gaussian = "gaussian" // N(0, 1/rank²)
+)
+
+// Initialize sets A to random values, which depend only on the seed and the
+// module's path, and B to zero.
+func Initialize(in *model.Instance, init string, seed uint64) {
+	for _, q := range in.Params.List() {
+		values := make([]float64, q.Rows*q.Cols)
+		if strings.HasSuffix(q.Name, suffixA) {
+			stream := hash(q.Name)
+			for i := range values {
+				if init == Gaussian {
+					values[i] = random.Normal(seed, random.Init, stream, uint64(i)) / float64(q.Rows)
+				} else {
+					values[i] = (2*random.Uniform(seed, random.Init, stream, uint64(i)) - 1) / math.Sqrt(float64(q.Cols))
+				}
+			}
+		}
+		q.Value.SetFloat64s(values)
+	}
+}
+
+// hash is 32-bit FNV-1a.
+func hash(s string) uint32 {
+	h := uint32(2166136261)
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return h
+}

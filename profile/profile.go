@@ -1,0 +1,234 @@
+// Package profile says where the time of a run goes: how long every operation
+// of every step took, summed by kind, module, layer and pass, against what the
+// machine can do at most.
+//
+//	prof := profile.New()
+//	rec := prof.Recorder(prog.Ops, prog.Labels)
+//	rec.Begin()                       // before each run of the program
+//	backend.Run(prog.Ops, rec.Clock)
+//	prof.Table(os.Stdout, peaks)
+//
+// FLOPs and bytes are those of each operation's formula at its actual size
+// (kernels.Op.FLOPs, kernels.Traffic): a kernel that moves or computes more
+// than it needs to shows as a lower rate.
+package profile
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"graft/kernels"
+	"graft/program"
+)
+
+// Peaks are what a machine can do at most.
+type Peaks struct {
+	FLOPs float64 `json:"flops"` // floating point operations per second
+	Bytes float64 `json:"bytes"` // memory traffic per second, out of cache
+}
+
+// Row sums up operations.
+type Row struct {
+	Kind    string  `json:"kind"`
+	Module  string  `json:"module,omitempty"`
+	Layer   int     `json:"layer"`
+	Pass    string  `json:"pass,omitempty"`
+	Calls   int     `json:"calls"`
+	Seconds float64 `json:"seconds"`
+	FLOPs   float64 `json:"flops"`
+	Bytes   float64 `json:"bytes"`
+}
+
+func (r *Row) add(o Row) {
+	r.Calls += o.Calls
+	r.Seconds += o.Seconds
+	r.FLOPs += o.FLOPs
+	r.Bytes += o.Bytes
+}
+
+// Share returns the part of the machine's limit that r reached: of the
+// arithmetic or of the memory, whichever binds.
+func (r Row) Share(p Peaks) float64 {
+	if r.Seconds == 0 || p.FLOPs == 0 || p.Bytes == 0 {
+		return 0
+	}
+	return max(r.FLOPs/p.FLOPs, r.Bytes/p.Bytes) / r.Seconds
+}
+
+// Profile collects the operations of a run. It is not safe for concurrent use.
+type Profile struct {
+	recorders []*Recorder
+}
+
+// New returns an empty profile.
+func New() *Profile { return &Profile{} }
+
+// Recorder collects one program. It is the clock of the program's runs.
+type Recorder struct {
+	ops    []kernels.Op
+	labels []program.Label
+	sums   []sum
+	pass   map[program.Pass]time.Duration // of the runs since Begin
+}
+
+type sum struct {
+	calls        int
+	took         time.Duration
+	flops, bytes float64
+}
+
+// Recorder returns the collector for a program.
+func (p *Profile) Recorder(ops []kernels.Op, labels []program.Label) *Recorder {
+	r := &Recorder{ops: ops, labels: labels, sums: make([]sum, len(ops)), pass: map[program.Pass]time.Duration{}}
+	p.recorders = append(p.recorders, r)
+	return r
+}
+
+// Begin forgets the times by pass that Passes reports.
+func (r *Recorder) Begin() { clear(r.pass) }
+
+// Passes returns the time in each pass since Begin.
+func (r *Recorder) Passes(p program.Pass) time.Duration { return r.pass[p] }
+
+// Clock is a kernels.Clock.
+func (r *Recorder) Clock(i int, d time.Duration) {
+	s := &r.sums[i]
+	s.calls++
+	s.took += d
+	s.flops += r.ops[i].FLOPs()
+	s.bytes += kernels.Traffic(r.ops[i])
+	r.pass[r.labels[i].Pass] += d
+}
+
+// Rows returns one row for every operation of every program.
+func (p *Profile) Rows() []Row {
+	var out []Row
+	for _, r := range p.recorders {
+		for i, s := range r.sums {
+			if s.calls == 0 {
+				continue
+			}
+			l := r.labels[i]
+			out = append(out, Row{Kind: r.ops[i].Kind(), Module: l.Module, Layer: l.Layer, Pass: string(l.Pass),
+				Calls: s.calls, Seconds: s.took.Seconds(), FLOPs: s.flops, Bytes: s.bytes})
+		}
+	}
+	return out
+}
+
+// Group sums rows that agree in what key returns, the longest time first.
+func Group(rows []Row, key func(Row) Row) []Row {
+	sums := map[Row]*Row{}
+	var out []*Row
+	for _, r := range rows {
+		k := key(r)
+		s := sums[k]
+		if s == nil {
+			c := k
+			s = &c
+			sums[k] = s
+			out = append(out, s)
+		}
+		s.add(r)
+	}
+	slices.SortStableFunc(out, func(a, b *Row) int { return cmp.Compare(b.Seconds, a.Seconds) })
+	list := make([]Row, len(out))
+	for i, r := range out {
+		list[i] = *r
+	}
+	return list
+}
+
+// ByKind, ByModule, ByLayer and ByPass are keys for Group. Modules of
+// different layers count as one.
+func ByKind(r Row) Row { return Row{Kind: r.Kind, Layer: -1} }
+
+// ByModule keeps the module's path within its layer, and the pass.
+func ByModule(r Row) Row {
+	m := r.Module
+	if r.Layer >= 0 {
+		m = strings.TrimPrefix(m, fmt.Sprintf("model.layers.%d.", r.Layer))
+	}
+	return Row{Module: m, Layer: -1}
+}
+
+// ByLayer keeps the layer; -1 is what lies outside of the layers.
+func ByLayer(r Row) Row { return Row{Layer: r.Layer} }
+
+// ByPass keeps the pass.
+func ByPass(r Row) Row { return Row{Pass: r.Pass, Layer: -1} }
+
+// Table prints the run by kind of operation, by module and by pass.
+func (p *Profile) Table(w io.Writer, peaks Peaks) error {
+	rows := p.Rows()
+	t := table{w: w, peaks: peaks}
+	for _, r := range rows {
+		t.total += r.Seconds
+	}
+	t.print("operation", Group(rows, ByKind), func(r Row) string { return r.Kind }, 0)
+	t.print("pass", Group(rows, ByPass), func(r Row) string { return r.Pass }, 0)
+	t.print("module", Group(rows, ByModule), func(r Row) string { return r.Module }, 12)
+	if layers := Group(rows, ByLayer); len(layers) > 1 {
+		slices.SortFunc(layers, func(a, b Row) int { return cmp.Compare(a.Layer, b.Layer) })
+		t.print("layer", layers, func(r Row) string {
+			if r.Layer < 0 {
+				return "outside"
+			}
+			return fmt.Sprint(r.Layer)
+		}, 0)
+	}
+	return t.err
+}
+
+// table prints sections of rows with the same columns.
+type table struct {
+	w     io.Writer
+	peaks Peaks
+	total float64
+	err   error
+}
+
+func (t *table) printf(format string, args ...any) {
+	if t.err == nil {
+		_, t.err = fmt.Fprintf(t.w, format, args...)
+	}
+}
+
+// print prints at most most rows (0: all) and sums up the rest.
+func (t *table) print(title string, rows []Row, name func(Row) string, most int) {
+	t.printf("%-26s %8s %10s %10s %6s %9s %8s %8s\n", title, "calls", "total ms", "mean µs", "share", "GFLOP/s", "GB/s", "of peak")
+	var rest Row
+	more := 0
+	for i, r := range rows {
+		if most > 0 && i >= most {
+			rest.add(r)
+			more++
+			continue
+		}
+		t.row(name(r), r)
+	}
+	if more > 0 {
+		t.row(fmt.Sprintf("(%d more)", more), rest)
+	}
+	t.printf("\n")
+}
+
+func (t *table) row(name string, r Row) {
+	t.printf("%-26s %8d %10.1f %10.1f %5.1f%% %9.2f %8.2f %7.0f%%\n", name, r.Calls, r.Seconds*1e3,
+		r.Seconds*1e6/float64(r.Calls), 100*r.Seconds/t.total, r.FLOPs/r.Seconds/1e9, r.Bytes/r.Seconds/1e9, 100*r.Share(t.peaks))
+}
+
+// JSON writes all rows and the machine's limits.
+func (p *Profile) JSON(w io.Writer, peaks Peaks) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", " ")
+	return e.Encode(struct {
+		Peaks Peaks `json:"peaks"`
+		Rows  []Row `json:"rows"`
+	}{peaks, p.Rows()})
+}
