@@ -121,38 +121,38 @@ func openFile(path string) (stored.Source, error) {
 	return nil, fmt.Errorf("%s: not a weights file by its name (.safetensors, .bin, .pt or .pth)", path)
 }
 
-// weight is one tensor that a decoder needs.
-type weight struct {
-	name  string
-	shape []int
+// Weight is one tensor that a decoder needs.
+type Weight struct {
+	Name  string
+	Shape []int // [out, in], or [width] of a norm or bias
 }
 
-// needs lists all tensors of the decoder.
-func (d *Decoder) needs() []weight {
-	out := []weight{{embedModule + ".weight", []int{d.Vocab, d.Hidden}}}
+// Needs lists all tensors of the decoder.
+func (d *Decoder) Needs() []Weight {
+	out := []Weight{{embedModule + ".weight", []int{d.Vocab, d.Hidden}}}
 	for _, l := range d.Linears() {
 		if l.Module == headModule && d.Tied {
 			continue
 		}
-		out = append(out, weight{l.Module + ".weight", []int{l.Out, l.In}})
+		out = append(out, Weight{l.Module + ".weight", []int{l.Out, l.In}})
 		if l.Bias {
-			out = append(out, weight{l.Module + ".bias", []int{l.Out}})
+			out = append(out, Weight{l.Module + ".bias", []int{l.Out}})
 		}
 	}
 	n := d.normNames()
 	for i := range d.Layers {
 		for _, name := range []string{n.attention, n.attentionOut, n.mlp, n.mlpOut} {
 			if name != "" {
-				out = append(out, weight{layerPath(i) + name + ".weight", []int{d.Hidden}})
+				out = append(out, Weight{layerPath(i) + name + ".weight", []int{d.Hidden}})
 			}
 		}
 		if d.QKNorm != NoQKNorm {
 			q, k := d.qkNormWidths()
-			out = append(out, weight{layerPath(i) + "self_attn.q_norm.weight", []int{q}},
-				weight{layerPath(i) + "self_attn.k_norm.weight", []int{k}})
+			out = append(out, Weight{layerPath(i) + "self_attn.q_norm.weight", []int{q}},
+				Weight{layerPath(i) + "self_attn.k_norm.weight", []int{k}})
 		}
 	}
-	return append(out, weight{normModule + ".weight", []int{d.Hidden}})
+	return append(out, Weight{normModule + ".weight", []int{d.Hidden}})
 }
 
 func (d *Decoder) qkNormWidths() (q, k int) {
@@ -169,13 +169,13 @@ const maxReported = 5
 func (m *Model) check() error {
 	m.tensors = map[string]stored.Tensor{}
 	var errs []error
-	for _, w := range m.needs() {
+	for _, w := range m.Needs() {
 		t, err := m.find(w)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		m.tensors[w.name] = t
+		m.tensors[w.Name] = t
 	}
 	if n := len(errs) - maxReported; n > 0 {
 		errs = append(errs[:maxReported], fmt.Errorf("%s: %d more tensors are missing or wrong", m.Path, n))
@@ -183,16 +183,16 @@ func (m *Model) check() error {
 	return errors.Join(errs...)
 }
 
-func (m *Model) find(w weight) (stored.Tensor, error) {
-	t, ok := m.weights.Tensor(w.name)
+func (m *Model) find(w Weight) (stored.Tensor, error) {
+	t, ok := m.weights.Tensor(w.Name)
 	if !ok { // files of the bare decoder, without its head, lack the prefix
-		t, ok = m.weights.Tensor(strings.TrimPrefix(w.name, "model."))
+		t, ok = m.weights.Tensor(strings.TrimPrefix(w.Name, "model."))
 	}
 	if !ok {
-		return t, fmt.Errorf("%s: tensor %s is missing%s", m.Path, w.name, m.hint(w.name))
+		return t, fmt.Errorf("%s: tensor %s is missing%s", m.Path, w.Name, m.hint(w.Name))
 	}
-	if !slices.Equal(t.Shape, w.shape) {
-		return t, fmt.Errorf("%s: tensor %s: shape %v, config.json says %v", t.File, t.Name, t.Shape, w.shape)
+	if !slices.Equal(t.Shape, w.Shape) {
+		return t, fmt.Errorf("%s: tensor %s: shape %v, config.json says %v", t.File, t.Name, t.Shape, w.Shape)
 	}
 	if !t.DType.Float() {
 		return t, fmt.Errorf("%s: tensor %s: type %v, want F32, F16, BF16 or F64", t.File, t.Name, t.DType)
@@ -207,12 +207,12 @@ func (m *Model) hint(name string) string {
 	return ""
 }
 
-// Tensors returns the weights that the model uses, in the order of needs.
+// Tensors returns the weights that the model uses, in the order of Needs.
 func (m *Model) Tensors() []stored.Tensor {
 	var out []stored.Tensor
-	for _, w := range m.needs() {
-		t := m.tensors[w.name]
-		t.Name = w.name
+	for _, w := range m.Needs() {
+		t := m.tensors[w.Name]
+		t.Name = w.Name
 		out = append(out, t)
 	}
 	return out

@@ -1,0 +1,111 @@
+// Command train fine-tunes language models with low-rank adapters.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+
+	"graft/configs"
+	"graft/trainer"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// Exit codes: 1 for anything that is wrong, 130 for a run that was interrupted
+// and saved.
+const (
+	exitError       = 1
+	exitInterrupted = 130
+)
+
+const usage = `train fine-tunes a language model with low-rank adapters (LoRA).
+
+  train -config llama-lora.yaml                  train from the start
+  train -config llama-lora.yaml -resume          go on from the newest checkpoint
+  train -config llama-lora.yaml -set lora.rank=8 -set train.epochs=3
+
+Flags:
+`
+
+// list collects the values of a repeatable flag.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("train", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	var sets list
+	config := flags.String("config", "", "the job, a YAML `file`")
+	resume := flags.Bool("resume", false, "go on from the newest valid checkpoint in the run's folder")
+	backend := flags.String("backend", "", "`name` of the backend: auto, cpu or reference")
+	out := flags.String("out", "", "`folder` of the run")
+	flags.Var(&sets, "set", "`key=value` that overrides the config; may be repeated")
+	flags.Usage = func() { help(flags) }
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return exitError
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "train: %q is no flag; see train -h\n", flags.Arg(0))
+		return exitError
+	}
+	if *config == "" {
+		fmt.Fprintln(stderr, "train: -config is missing: name a YAML file, such as configs/llama-lora.yaml; see train -h")
+		return exitError
+	}
+	if *backend != "" {
+		sets = append(sets, "backend="+*backend)
+	}
+	if *out != "" {
+		sets = append(sets, "out="+*out)
+	}
+	cfg, err := configs.Load(*config, sets, os.Environ())
+	if err != nil {
+		return report(stderr, err)
+	}
+	// The first signal ends the run in order, the second at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err = trainer.Run(ctx, cfg, trainer.Options{Resume: *resume, Out: stdout, Log: slog.New(slog.NewTextHandler(stderr, nil))})
+	if errors.Is(err, trainer.ErrInterrupted) {
+		report(stderr, err)
+		return exitInterrupted
+	}
+	if err != nil {
+		return report(stderr, err)
+	}
+	return 0
+}
+
+// report prints an error, one line for each of its parts.
+func report(w io.Writer, err error) int {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(w, "train: %s\n", strings.TrimRight(line, "\n"))
+	}
+	return exitError
+}
+
+func help(flags *flag.FlagSet) {
+	w := flags.Output()
+	fmt.Fprint(w, usage)
+	flags.PrintDefaults()
+	fmt.Fprint(w, "\nKeys of the config, with their defaults; TRAIN_LORA_RANK=8 in the environment sets lora.rank:\n")
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, k := range configs.Keys() {
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", k.Name, k.Type, k.Default, k.Help)
+	}
+	t.Flush()
+}

@@ -1,0 +1,360 @@
+package data
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// Format says what the lines of a file hold.
+type Format string
+
+// The formats, one JSON object a line. Auto takes the one that the first line
+// has the keys of.
+const (
+	Auto       Format = "auto"
+	Text       Format = "text"       // {"text": …}
+	Completion Format = "completion" // {"prompt": …, "completion": …}
+)
+
+// TooLong says what happens to an example over MaxLength.
+type TooLong string
+
+// Fail is an error, Truncate cuts the end off, Drop leaves the example out.
+const (
+	Fail     TooLong = "error"
+	Truncate TooLong = "truncate"
+	Drop     TooLong = "drop"
+)
+
+// Options say how a file is read.
+type Options struct {
+	Format     Format
+	MaskPrompt bool // train completions only
+	MaxLength  int  // tokens
+	TooLong    TooLong
+	VocabSize  int                     // tokens must be below; 0: any
+	Progress   func(done, total int64) // bytes; may be nil
+}
+
+// maxLine bounds one line, so that a file without line ends cannot take all
+// memory.
+const maxLine = 64 << 20
+
+// job is a stretch of lines that one goroutine tokenizes.
+type job struct {
+	first    int // number of the first line
+	lines    [][]byte
+	examples []encoded
+	err      error
+	done     chan struct{}
+}
+
+type encoded struct {
+	Example
+	truncated, dropped bool
+}
+
+const linesPerJob = 256
+
+// Load reads and tokenizes a file, on all processors. Errors name the file and
+// the line.
+func Load(ctx context.Context, path string, tok Tokenizer, o Options) (*Set, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("data: %s is a folder, want a file of JSON lines", path)
+	}
+	s, err := read(ctx, f, info.Size(), tok, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s:%w", path, err)
+	}
+	return s, nil
+}
+
+// read tokenizes r. Its errors start with a line number, or a space.
+func read(ctx context.Context, r io.Reader, size int64, tok Tokenizer, o Options) (*Set, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	e := &encoder{tok: tok, Options: o}
+	workers := runtime.GOMAXPROCS(0)
+	work, order := make(chan *job, workers), make(chan *job, 4*workers)
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		wg.Wait()
+	}()
+	for range workers {
+		wg.Go(func() {
+			for j := range work {
+				j.run(e)
+				close(j.done)
+			}
+		})
+	}
+	hash := sha256.New()
+	wg.Go(func() {
+		defer close(work)
+		defer close(order)
+		split(ctx, io.TeeReader(r, hash), size, e, work, order)
+	})
+	s := &Set{bounds: []int64{0}}
+	for j := range order {
+		<-j.done
+		for _, x := range j.examples {
+			if x.truncated {
+				s.truncated++
+			}
+			if x.dropped {
+				s.dropped++
+				continue
+			}
+			if err := s.add(x.Example); err != nil {
+				return nil, err
+			}
+		}
+		if j.err != nil {
+			return nil, j.err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.Len() == 0 {
+		if s.dropped > 0 {
+			return nil, fmt.Errorf(" all %d examples are over data.max_length (%d tokens) and were dropped", s.dropped, o.MaxLength)
+		}
+		return nil, errors.New(" no examples: the file is empty")
+	}
+	hash.Sum(s.file[:0])
+	return s, nil
+}
+
+// split cuts the input into jobs and hands each to a worker and, in order, to
+// the collector.
+func split(ctx context.Context, r io.Reader, size int64, e *encoder, work, order chan<- *job) {
+	b := bufio.NewReaderSize(r, 1<<20)
+	var read int64
+	line := 0
+	send := func(j *job) bool {
+		j.done = make(chan struct{})
+		select {
+		case <-ctx.Done():
+			return false
+		case order <- j:
+		}
+		work <- j
+		return true
+	}
+	for {
+		j := &job{first: line + 1}
+		var err error
+		for len(j.lines) < linesPerJob && err == nil {
+			var text []byte
+			text, err = readLine(b)
+			read += int64(len(text))
+			if err == nil || len(text) > 0 {
+				if line++; line == 1 {
+					text = bytes.TrimPrefix(text, []byte("\ufeff"))
+				}
+				if e.Format == Auto || e.Format == "" { // only here, before any worker has a line
+					if len(bytes.TrimSpace(text)) > 0 {
+						e.Format = detect(text)
+					}
+				}
+				j.lines = append(j.lines, text)
+			}
+		}
+		if err != nil && err != io.EOF {
+			j.err = fmt.Errorf("%d: %w", line+1, err)
+		}
+		if !send(j) || err != nil {
+			return
+		}
+		if e.Progress != nil {
+			e.Progress(read, size)
+		}
+	}
+}
+
+// readLine returns a line with its end.
+func readLine(b *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := b.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxLine {
+			return nil, fmt.Errorf("the line is over %d MiB: want one JSON object a line", maxLine>>20)
+		}
+		if err != bufio.ErrBufferFull {
+			return line, err
+		}
+	}
+}
+
+// detect returns the format whose keys a line has. What is wrong with the line
+// is said when it is parsed.
+func detect(line []byte) Format {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(line, &keys) == nil && keys["prompt"] == nil && keys["completion"] == nil && keys["text"] != nil {
+		return Text
+	}
+	return Completion
+}
+
+func (j *job) run(e *encoder) {
+	if j.err != nil && len(j.lines) == 0 {
+		return
+	}
+	for i, line := range j.lines {
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		x, err := e.line(line)
+		if err != nil {
+			j.err = fmt.Errorf("%d: %w", j.first+i, err)
+			return
+		}
+		j.examples = append(j.examples, x)
+	}
+}
+
+// encoder turns lines into examples.
+type encoder struct {
+	Options
+	tok Tokenizer
+}
+
+// line parses and tokenizes one line.
+func (e *encoder) line(line []byte) (encoded, error) {
+	if !utf8.Valid(line) {
+		return encoded{}, errors.New("not valid UTF-8")
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(line, &keys); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return encoded{}, fmt.Errorf("malformed JSON at byte %d: %w", syntax.Offset, err)
+		}
+		return encoded{}, errors.New("not a JSON object")
+	}
+	var prompt, full string
+	if e.Format == Text {
+		text, err := field(keys, "text")
+		if err != nil {
+			return encoded{}, err
+		}
+		full = text
+	} else {
+		var completion string
+		var err error
+		if prompt, err = field(keys, "prompt"); err != nil {
+			return encoded{}, err
+		}
+		if completion, err = field(keys, "completion"); err != nil {
+			return encoded{}, err
+		}
+		full = prompt + completion
+	}
+	return e.limit(e.encode(prompt, full))
+}
+
+// encode tokenizes a text whose first part, prompt, is not trained. The
+// trained part starts where the tokens of prompt and of the whole differ,
+// since the last token of a prompt may join with what follows.
+func (e *encoder) encode(prompt, full string) Example {
+	x := Example{Tokens: e.tok.Encode(full, true), Start: 1}
+	if eos, ok := e.tok.EOS(); ok && (len(x.Tokens) == 0 || x.Tokens[len(x.Tokens)-1] != eos) {
+		x.Tokens = append(slices.Clip(x.Tokens), eos)
+	}
+	if e.MaskPrompt && prompt != "" {
+		p := e.tok.Encode(prompt, true)
+		n := 0
+		for n < len(p) && n < len(x.Tokens) && p[n] == x.Tokens[n] {
+			n++
+		}
+		x.Start = max(1, n)
+	}
+	return x
+}
+
+// limit applies the bounds on tokens and length.
+func (e *encoder) limit(x Example) (encoded, error) {
+	if e.VocabSize > 0 {
+		for _, t := range x.Tokens {
+			if t < 0 || int(t) >= e.VocabSize {
+				return encoded{}, fmt.Errorf("token %d is outside of the model's vocabulary of %d: tokenizer and model do not belong together", t, e.VocabSize)
+			}
+		}
+	}
+	out := encoded{Example: x}
+	if n := len(x.Tokens); e.MaxLength > 0 && n > e.MaxLength {
+		switch e.TooLong {
+		case Drop:
+			out.dropped = true
+			return out, nil
+		case Truncate:
+			out.truncated = true
+			out.Tokens = x.Tokens[:e.MaxLength]
+		default:
+			return encoded{}, fmt.Errorf("%d tokens, data.max_length is %d: raise it, or set data.too_long to truncate or drop", n, e.MaxLength)
+		}
+	}
+	if len(out.Tokens) <= out.Start {
+		if out.truncated {
+			return encoded{}, fmt.Errorf("nothing is left to train when the example is truncated to %d tokens: raise data.max_length, or set data.too_long: drop", e.MaxLength)
+		}
+		return encoded{}, errors.New("nothing to train: the completion is empty, or the text has a single token")
+	}
+	return out, nil
+}
+
+// field returns a string of a line.
+func field(keys map[string]json.RawMessage, name string) (string, error) {
+	raw, ok := keys[name]
+	if !ok {
+		return "", fmt.Errorf("no key %q%s", name, hint(keys, name))
+	}
+	var s *string
+	if err := json.Unmarshal(raw, &s); err != nil || s == nil {
+		return "", fmt.Errorf("%q is %.20s, want a string", name, raw)
+	}
+	return *s, nil
+}
+
+// hint says which keys there are instead.
+func hint(keys map[string]json.RawMessage, name string) string {
+	var have []string
+	for k := range keys {
+		have = append(have, fmt.Sprintf("%.40q", k))
+	}
+	slices.Sort(have)
+	if len(have) == 0 {
+		return ": the object is empty"
+	}
+	if len(have) > 8 {
+		have = append(have[:8], "…")
+	}
+	want := `{"prompt": …, "completion": …}`
+	if name == "text" {
+		want = `{"text": …}`
+	}
+	return fmt.Sprintf(" but %s; want %s on every line", strings.Join(have, ", "), want)
+}

@@ -1,0 +1,137 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"graft/model"
+	"graft/program"
+)
+
+// loop is the training loop: from the step that the state says to the last.
+// A cancelled context ends it between two micro-batches; the step that was
+// begun is forgotten, so the state is always that of a whole step.
+func (t *Trainer) loop(ctx context.Context) error {
+	for t.state.Step < t.steps {
+		began := time.Now()
+		m, err := t.step(ctx)
+		if err != nil {
+			return err
+		}
+		t.state.Step++
+		t.state.TokensTotal += int64(m.Tokens)
+		if t.due(t.cfg.Train.EvalEvery) && t.valid != nil {
+			loss, err := t.evaluate(ctx)
+			if err != nil {
+				return errors.Join(err, t.report.step(m.finish(t, time.Since(began))))
+			}
+			m.ValidLoss = &loss
+		}
+		if err := t.report.step(m.finish(t, time.Since(began))); err != nil {
+			return err
+		}
+		if t.due(t.cfg.Train.SaveEvery) {
+			if err := t.save(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// due says whether something that happens every so many steps (0: only at the
+// end) happens after the step that just ended.
+func (t *Trainer) due(every int) bool {
+	return t.state.Step == t.steps || every > 0 && t.state.Step%every == 0
+}
+
+// step runs one optimizer step: the losses and gradients of its micro-batches,
+// summed over tokens, then one update with their mean.
+func (t *Trainer) step(ctx context.Context) (metrics, error) {
+	m := metrics{Step: t.state.Step + 1}
+	t.recordStep.Begin()
+	t.recordUpdate.Begin()
+	var loss float64
+	for _, examples := range t.loader.Window(t.state.Step) {
+		if ctx.Err() != nil {
+			return m, ctx.Err()
+		}
+		began := time.Now()
+		t.fill(t.train, examples, t.trainRun, m.seen)
+		m.data += time.Since(began)
+		if err := t.backend.Run(t.trainRun.Ops, t.recordStep.Clock); err != nil {
+			return m, fmt.Errorf("step %d: %w", m.Step, err)
+		}
+		loss += total(t.trainRun.Loss)
+		m.Tokens += len(t.batch.Targets)
+		m.seen += len(t.batch.Tokens)
+	}
+	m.Loss = loss / float64(m.Tokens)
+	if !finite(m.Loss) {
+		return m, t.notFinite(m.Step, "loss", m.Loss)
+	}
+	m.LR = t.schedule.At(m.Step)
+	t.update.Set(m.Step, m.Tokens, m.LR)
+	if err := t.backend.Run(t.update.Ops, t.recordUpdate.Clock); err != nil {
+		return m, fmt.Errorf("step %d: %w", m.Step, err)
+	}
+	if m.GradNorm = t.update.Norm(); !finite(m.GradNorm) {
+		return m, t.notFinite(m.Step, "gradient norm", m.GradNorm)
+	}
+	return m, nil
+}
+
+// fill packs examples end to end into the inputs of a program. seen counts
+// the tokens of the same step that ran before.
+func (t *Trainer) fill(set examples, indices []int32, r *model.Run, seen int) {
+	b := &t.batch
+	set.Pack(indices, b)
+	r.Bind(program.Step{Tokens: len(b.Tokens), LossRows: len(b.Rows), Bounds: b.Bounds,
+		Number: uint64(t.state.Step), Row: seen})
+	r.Tokens.SetInt32s(b.Tokens)
+	r.Positions.SetInt32s(b.Positions)
+	r.Bounds.SetInt32s(b.Bounds)
+	r.Rows.SetInt32s(b.Rows)
+	r.Targets.SetInt32s(b.Targets)
+}
+
+// evaluate returns the mean loss over the trained tokens of the whole
+// validation set. It reads the parameters and writes only the arena.
+func (t *Trainer) evaluate(ctx context.Context) (float64, error) {
+	var loss float64
+	tokens := 0
+	for i := 0; i < t.valid.Len(); i += t.cfg.Train.BatchSize {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		t.fill(t.valid, sequence(i, min(i+t.cfg.Train.BatchSize, t.valid.Len())), t.evalRun, 0)
+		if err := t.backend.Run(t.evalRun.Ops, t.recordEval.Clock); err != nil {
+			return 0, fmt.Errorf("validation: %w", err)
+		}
+		loss += total(t.evalRun.Loss)
+		tokens += len(t.batch.Targets)
+	}
+	return loss / float64(tokens), nil
+}
+
+func sequence(from, to int) []int32 {
+	out := make([]int32, 0, to-from)
+	for i := from; i < to; i++ {
+		out = append(out, int32(i))
+	}
+	return out
+}
+
+// total sums losses in float64, in order.
+func total(v *program.Value) float64 {
+	var sum float64
+	for _, l := range v.Float64s() {
+		sum += l
+	}
+	return sum
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

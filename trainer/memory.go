@@ -1,0 +1,94 @@
+package trainer
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+
+	"graft/kernels"
+	"graft/program"
+)
+
+// memoryPlan is what the process will hold at its peak, by category, in bytes.
+type memoryPlan struct {
+	Weights     int // base weights as stored, mapped
+	Parameters  int // adapters, or all weights in mode full
+	Gradients   int
+	Optimizer   int
+	Activations int // the arena
+	Scratch     int // the backend's own
+	Process     int // program, tokenizer and data: what the process held when planning
+}
+
+func (m memoryPlan) total() int {
+	return m.Weights + m.Parameters + m.Gradients + m.Optimizer + m.Activations + m.Scratch + m.Process
+}
+
+// planMemory lays out all programs in one arena and adds up what a run needs.
+func (t *Trainer) planMemory() error {
+	trainCounts, evalCounts := t.counts()
+	inferCounts := program.Counts{Tokens: t.longestAnswer(), LossRows: 1, Sequences: 1}
+	plans := []*program.Plan{t.trainRun.Plan(trainCounts), t.evalRun.Plan(evalCounts), t.inferRun.Plan(inferCounts)}
+	m := &t.memory
+	for _, p := range plans {
+		m.Activations = max(m.Activations, p.Bytes)
+	}
+	m.Weights = t.model.Bytes()
+	m.Parameters = t.in.Params.Bytes()
+	m.Gradients, m.Optimizer = m.Parameters, 2*m.Parameters
+	m.Process = processBytes()
+	arena, err := t.backend.Alloc(m.Activations)
+	if err != nil {
+		return fmt.Errorf("activations of %d tokens: %w; lower train.batch_size or data.max_length, or set train.recompute: block",
+			trainCounts.Tokens, err)
+	}
+	for _, p := range plans {
+		p.Place(arena)
+	}
+	t.trainRun.Bind(largest(trainCounts))
+	t.evalRun.Bind(largest(evalCounts))
+	t.inferRun.Bind(largest(inferCounts))
+	for _, ops := range [][]kernels.Op{t.trainRun.Ops, t.evalRun.Ops, t.inferRun.Ops, t.update.Ops} {
+		m.Scratch = max(m.Scratch, t.backend.Scratch(ops))
+	}
+	return nil
+}
+
+// largest is the step that the plan was made for: one long sequence.
+func largest(c program.Counts) program.Step {
+	return program.Step{Tokens: c.Tokens, LossRows: c.LossRows, Bounds: []int32{0, int32(c.Tokens)}}
+}
+
+// processBytes returns what the Go runtime has taken from the system.
+func processBytes() int {
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int(s.Sys)
+}
+
+func (m memoryPlan) String() string {
+	var parts []string
+	for _, p := range []struct {
+		name  string
+		bytes int
+	}{
+		{"weights", m.Weights}, {"parameters", m.Parameters}, {"gradients", m.Gradients}, {"optimizer", m.Optimizer},
+		{"activations", m.Activations}, {"scratch", m.Scratch}, {"process", m.Process},
+	} {
+		if p.bytes > 0 {
+			parts = append(parts, p.name+" "+bytesString(p.bytes))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// bytesString prints bytes for people, in powers of 1024.
+func bytesString(n int) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+}

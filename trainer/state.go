@@ -1,0 +1,281 @@
+package trainer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"graft/checkpoints"
+	"graft/configs"
+	"graft/data"
+	"graft/lora"
+	"graft/model"
+	"graft/model/safetensors"
+	"graft/model/stored"
+)
+
+// state is what a run has reached, besides parameters and moments. Positions
+// follow from the step, so that nothing random is carried.
+type state struct {
+	Step        int           `json:"step"`         // optimizer steps done
+	TokensTotal int64         `json:"tokens_total"` // trained tokens so far
+	Position    data.Position `json:"position"`     // of the next example, for people
+	Prints      fingerprints  `json:"fingerprints"`
+}
+
+// fingerprints identify what a run computes with.
+type fingerprints struct {
+	Model string `json:"model"`
+	Train string `json:"train"`
+	Valid string `json:"valid,omitempty"`
+	Float string `json:"float"` // the backend's floating type
+}
+
+// The files of a checkpoint, besides those of the adapter or the model.
+const (
+	stateFile     = "state.json"
+	configFile    = "config.yaml"
+	optimizerFile = "optimizer.safetensors"
+	modelFile     = "model.safetensors"
+)
+
+func (t *Trainer) fingerprint() fingerprints {
+	f := fingerprints{Model: t.model.Fingerprint(), Train: t.train.Hash(), Float: t.backend.Info().Float.String()}
+	if t.valid != nil {
+		f.Valid = t.valid.Hash()
+	}
+	return f
+}
+
+func (t *Trainer) checkpointDir() string { return filepath.Join(t.cfg.Out, "checkpoints") }
+
+func (t *Trainer) lastCheckpoint() string {
+	if c, _, err := checkpoints.Latest(t.checkpointDir()); err == nil {
+		return c.Path
+	}
+	return "the beginning"
+}
+
+// save writes a checkpoint of the state.
+func (t *Trainer) save() error {
+	t.state.Prints = t.prints
+	t.state.Position = t.loader.Position(t.state.Step)
+	stateJSON, err := json.MarshalIndent(t.state, "", " ")
+	if err != nil {
+		return err
+	}
+	files := append(t.resultFiles(),
+		checkpoints.File{Name: optimizerFile, Write: t.writeMoments},
+		bytesFile(configFile, t.cfg.YAML()),
+		bytesFile(stateFile, stateJSON))
+	path, err := checkpoints.Save(t.checkpointDir(), t.state.Step, files, t.cfg.Train.Keep)
+	if err != nil {
+		return fmt.Errorf("checkpoint of step %d: %w", t.state.Step, err)
+	}
+	t.report.saved(path)
+	return nil
+}
+
+func bytesFile(name string, b []byte) checkpoints.File {
+	return checkpoints.File{Name: name, Write: func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	}}
+}
+
+// resultFiles are what other programs load: a PEFT adapter, or a whole model.
+func (t *Trainer) resultFiles() []checkpoints.File {
+	if t.cfg.Mode == configs.Full {
+		return []checkpoints.File{{Name: modelFile, Write: func(w io.Writer) error {
+			return safetensors.WriteTo(w, t.in.Trained(), map[string]string{"format": "pt"})
+		}}}
+	}
+	return []checkpoints.File{
+		{Name: lora.ConfigFile, Write: func(w io.Writer) error { return t.lora.WriteConfig(w, t.model.Decoder, t.cfg.Model) }},
+		{Name: lora.WeightsFile, Write: func(w io.Writer) error { return lora.WriteWeights(w, t.in) }},
+	}
+}
+
+const (
+	firstMoment  = "m."
+	secondMoment = "v."
+)
+
+func (t *Trainer) writeMoments(w io.Writer) error {
+	var out []stored.Tensor
+	for _, q := range t.in.Params.List() {
+		m, v := lora.Stored(&q.M), lora.Stored(&q.V)
+		m.Name, v.Name = firstMoment+q.Name, secondMoment+q.Name
+		out = append(out, m, v)
+	}
+	return safetensors.WriteTo(w, out, nil)
+}
+
+// resume goes on from the newest valid checkpoint. It reports false where
+// there is none yet.
+func (t *Trainer) resume() (bool, error) {
+	c, skipped, err := checkpoints.Latest(t.checkpointDir())
+	for _, s := range skipped {
+		t.options.Log.Warn("skipping a damaged checkpoint", "path", s.Path, "reason", s.Reason)
+	}
+	if errors.Is(err, checkpoints.ErrNone) {
+		if len(skipped) > 0 {
+			return false, fmt.Errorf("%s: no valid checkpoint is left", t.checkpointDir())
+		}
+		t.options.Log.Info("no checkpoint to resume from: starting at the beginning", "folder", t.checkpointDir())
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := t.restore(c); err != nil {
+		return false, fmt.Errorf("cannot resume from %s: %w", c.Path, err)
+	}
+	return true, nil
+}
+
+func (t *Trainer) restore(c *checkpoints.Checkpoint) error {
+	b, err := c.ReadFile(stateFile)
+	if err != nil {
+		return err
+	}
+	var s state
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("%s: %w", stateFile, err)
+	}
+	if err := t.comparable(c, s.Prints); err != nil {
+		return err
+	}
+	if s.Step != c.Step || s.Step < 0 {
+		return fmt.Errorf("%s: step %d in the folder of step %d", stateFile, s.Step, c.Step)
+	}
+	if s.Step > t.steps {
+		return fmt.Errorf("it has %d steps, the run only %d", s.Step, t.steps)
+	}
+	if err := t.restoreParameters(c); err != nil {
+		return err
+	}
+	if err := t.restoreMoments(c); err != nil {
+		return err
+	}
+	t.state = s
+	return nil
+}
+
+// comparable refuses to go on with anything that would change the result.
+func (t *Trainer) comparable(c *checkpoints.Checkpoint, p fingerprints) error {
+	b, err := c.ReadFile(configFile)
+	if err != nil {
+		return err
+	}
+	old, err := configs.Parse(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", configFile, err)
+	}
+	var errs []error
+	for _, d := range configs.Diff(old, t.cfg) {
+		if !d.Harmless {
+			errs = append(errs, fmt.Errorf("%s was %s and is now %s: %s", d.Key, d.Old, d.New, d.Reason))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	for _, f := range []struct{ what, old, now string }{
+		{"the model " + t.cfg.Model, p.Model, t.prints.Model},
+		{"the training data " + t.cfg.Data.Train, p.Train, t.prints.Train},
+		{"the validation data " + t.cfg.Data.Valid, p.Valid, t.prints.Valid},
+		{"the backend's precision", p.Float, t.prints.Float},
+	} {
+		if f.old != f.now {
+			errs = append(errs, fmt.Errorf("%s has changed since (%.12s… is now %.12s…)", f.what, f.old, f.now))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Trainer) restoreParameters(c *checkpoints.Checkpoint) error {
+	if t.cfg.Mode == configs.Full {
+		return t.in.LoadTrained(c.File(modelFile))
+	}
+	return lora.Load(c.Path, t.in)
+}
+
+func (t *Trainer) restoreMoments(c *checkpoints.Checkpoint) error {
+	f, err := safetensors.Open(c.File(optimizerFile))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, q := range t.in.Params.List() {
+		if err := model.Fill(&q.M, f, firstMoment+q.Name); err != nil {
+			return err
+		}
+		if err := model.Fill(&q.V, f, secondMoment+q.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setAside renames the folder of an earlier run, so that a new run in the same
+// place destroys nothing.
+func (t *Trainer) setAside() error {
+	entries, err := os.ReadDir(t.cfg.Out)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !isRun(entries) {
+		return fmt.Errorf("out: %s is not empty and holds no run: choose another folder", t.cfg.Out)
+	}
+	for i := 1; ; i++ {
+		aside := fmt.Sprintf("%s.old-%d", strings.TrimRight(t.cfg.Out, "/"), i)
+		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
+			t.options.Log.Info("an earlier run is kept", "as", aside)
+			return os.Rename(t.cfg.Out, aside)
+		}
+	}
+}
+
+func isRun(entries []os.DirEntry) bool {
+	for _, e := range entries {
+		if e.Name() == metricsFile || e.Name() == "checkpoints" {
+			return true
+		}
+	}
+	return false
+}
+
+// export writes the result into the run's folder, under a name that stays the
+// same: adapter, or model.
+func (t *Trainer) export() (string, error) {
+	name := "adapter"
+	files := t.resultFiles()
+	if t.cfg.Mode == configs.Full {
+		name = "model"
+		for _, n := range t.model.Companions() {
+			files = append(files, checkpoints.File{Name: n, Write: func(w io.Writer) error {
+				f, err := os.Open(filepath.Join(t.model.Dir, n))
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				_, err = io.Copy(w, f)
+				return err
+			}})
+		}
+	}
+	dir := filepath.Join(t.cfg.Out, name)
+	if err := checkpoints.WriteFolder(dir, files); err != nil {
+		return "", fmt.Errorf("%s: %w", dir, err)
+	}
+	return dir, nil
+}
+

@@ -1,0 +1,325 @@
+// Package trainer runs a fine-tuning job: it brings model, data, adapters,
+// optimizer and backend together, and loops over the steps.
+//
+// loop.go is the training loop. The rest is what stands around it: opening
+// everything (this file), the memory plan and the summary before the run
+// (memory.go), what is saved and how a run goes on (state.go), progress and
+// metrics (report.go), answers to sample prompts (sample.go).
+//
+// All that a run computes depends on the config, the model and the data only:
+// never on the time, on scheduling, or on where it was interrupted.
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+
+	"graft/configs"
+	"graft/data"
+	"graft/kernels"
+	"graft/kernels/cpu"
+	"graft/kernels/reference"
+	"graft/lora"
+	"graft/model"
+	"graft/optim"
+	"graft/profile"
+	"graft/program"
+	"graft/tokenizer"
+)
+
+// Options are what a run has besides its config.
+type Options struct {
+	Resume bool
+	Out    io.Writer    // where the run reports to
+	Log    *slog.Logger // what is worth knowing, and warnings
+}
+
+// Trainer is one run.
+type Trainer struct {
+	cfg     *configs.Config
+	options Options
+
+	model   *model.Model
+	tok     *tokenizer.Tokenizer
+	backend kernels.Backend
+	in      *model.Instance
+	lora    lora.Config // of the adapters, in mode lora
+
+	train, valid *data.Set
+	loader       *data.Loader
+	batch        data.Batch
+	steps        int
+	schedule     optim.Schedule
+	update       *optim.Update
+
+	trainRun, evalRun, inferRun          *model.Run
+	memory                               memoryPlan
+	prof                                 *profile.Profile
+	recordStep, recordUpdate, recordEval *profile.Recorder
+	peaks                                profile.Peaks
+
+	state  state
+	prints fingerprints
+	report *report
+}
+
+// examples is what fill needs of a data set.
+type examples interface {
+	Pack(indices []int32, b *data.Batch)
+}
+
+// ErrInterrupted says that a run was stopped from outside, after what it had
+// reached was saved.
+var ErrInterrupted = errors.New("interrupted")
+
+// Run runs the job that cfg describes, until it is done or ctx is cancelled.
+func Run(ctx context.Context, cfg *configs.Config, o Options) error {
+	t := &Trainer{cfg: cfg, options: o, prof: profile.New()}
+	defer t.close()
+	if err := t.open(ctx); err != nil {
+		return err
+	}
+	if err := t.begin(); err != nil {
+		return err
+	}
+	if err := t.summary(); err != nil {
+		return err
+	}
+	if t.state.Step == 0 {
+		if err := t.sample("before training"); err != nil {
+			return err
+		}
+	}
+	err := t.loop(ctx)
+	if errors.Is(err, context.Canceled) {
+		return t.interrupted()
+	}
+	if err != nil {
+		return err
+	}
+	return t.finish()
+}
+
+func (t *Trainer) close() {
+	if t.report != nil {
+		t.report.close()
+	}
+	if t.backend != nil {
+		t.backend.Close()
+	}
+	if t.model != nil {
+		t.model.Close()
+	}
+}
+
+// open loads model and data and plans the run.
+func (t *Trainer) open(ctx context.Context) (err error) {
+	cfg := t.cfg
+	if t.model, err = model.Open(cfg.Model); err != nil {
+		return err
+	}
+	if t.tok, err = tokenizer.Load(t.model.Dir); err != nil {
+		return err
+	}
+	if err := t.openData(ctx); err != nil {
+		return err
+	}
+	if t.backend, err = newBackend(cfg); err != nil {
+		return err
+	}
+	o := model.Options{Full: cfg.Mode == configs.Full, Seed: cfg.Seed}
+	if !o.Full {
+		if o.Adapters, err = t.adapters(); err != nil {
+			return err
+		}
+	}
+	if t.in, err = t.model.Place(t.backend, o); err != nil {
+		return err
+	}
+	t.loader = data.NewLoader(t.train.Len(), data.LoaderOptions{Seed: cfg.Seed, Shuffle: cfg.Data.Shuffle,
+		BatchSize: cfg.Train.BatchSize, Accumulate: cfg.Train.Accumulate})
+	if err := t.planSteps(); err != nil {
+		return err
+	}
+	t.trainRun, t.evalRun, t.inferRun = t.in.Train(cfg.Train.Recompute == configs.Block), t.in.Eval(), t.in.Infer()
+	a := cfg.Optimizer
+	t.update, err = optim.NewUpdate(t.backend, t.in.Params, optim.AdamW{Beta1: a.Betas[0], Beta2: a.Betas[1], Eps: a.Eps,
+		WeightDecay: a.WeightDecay, Clip: a.Clip})
+	if err != nil {
+		return err
+	}
+	if err := t.planMemory(); err != nil {
+		return err
+	}
+	t.recordStep = t.prof.Recorder(t.trainRun.Ops, t.trainRun.Labels)
+	t.recordUpdate = t.prof.Recorder(t.update.Ops, t.update.Labels)
+	t.recordEval = t.prof.Recorder(t.evalRun.Ops, t.evalRun.Labels)
+	t.peaks = profile.Measure(t.backend, profile.CachePath())
+	return nil
+}
+
+func (t *Trainer) openData(ctx context.Context) (err error) {
+	if _, ok := t.tok.EOS(); !ok {
+		t.options.Log.Warn("the tokenizer names no end-of-sequence token: none is appended, so the model does not learn where to stop")
+	}
+	if t.train, err = t.load(ctx, t.cfg.Data.Train); err != nil {
+		return err
+	}
+	if t.cfg.Data.Valid != "" {
+		t.valid, err = t.load(ctx, t.cfg.Data.Valid)
+	}
+	return err
+}
+
+func (t *Trainer) load(ctx context.Context, path string) (*data.Set, error) {
+	d := t.cfg.Data
+	return data.Load(ctx, path, t.tok, data.Options{
+		Format: data.Format(d.Format), MaskPrompt: d.MaskPrompt, MaxLength: d.MaxLength, TooLong: data.TooLong(d.TooLong),
+		VocabSize: t.model.Vocab, Progress: progress(t.options.Out, "tokenizing "+filepath.Base(path)),
+	})
+}
+
+// newBackend returns the backend that the config asks for.
+func newBackend(cfg *configs.Config) (kernels.Backend, error) {
+	switch cfg.Backend {
+	case "auto", "cpu":
+		return cpu.New(cpu.Options{Threads: cfg.Threads}), nil
+	case "reference":
+		return reference.New(), nil
+	}
+	return nil, fmt.Errorf("backend %s is not in this build; cpu and reference are", cfg.Backend)
+}
+
+// adapters says which layers are adapted: as the config does, or as the
+// adapter does that training starts from.
+func (t *Trainer) adapters() (map[string]model.Adapter, error) {
+	c := t.cfg.LoRA
+	t.lora = lora.Config{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: false,
+		Targets: lora.Targets{Names: c.Targets.Names, Pattern: c.Targets.Pattern}, Layers: c.Layers.Resolve(len(t.model.Layers))}
+	if c.Adapter != "" {
+		from, err := lora.ReadConfig(c.Adapter)
+		if err != nil {
+			return nil, err
+		}
+		from.Dropout = c.Dropout
+		t.lora = from
+		t.options.Log.Info("starting from an adapter, whose rank, alpha and targets hold", "adapter", c.Adapter)
+	}
+	a, err := t.lora.Adapters(t.model.Decoder)
+	if err != nil {
+		return nil, fmt.Errorf("lora: %w", err)
+	}
+	return a, nil
+}
+
+// planSteps settles how many steps the run has, and the schedule over them.
+func (t *Trainer) planSteps() error {
+	c := t.cfg
+	perEpoch := t.loader.StepsPerEpoch()
+	t.steps = c.Train.Steps
+	if t.steps == 0 {
+		steps := math.Ceil(c.Train.Epochs * float64(perEpoch))
+		if steps > math.MaxInt32 {
+			return fmt.Errorf("train.epochs: %v epochs of %d steps are too many", c.Train.Epochs, perEpoch)
+		}
+		t.steps = int(steps)
+	}
+	t.schedule = optim.Schedule{Shape: optim.Shape(c.Optimizer.Schedule), LR: c.Optimizer.LR, Min: c.Optimizer.MinLR,
+		Warmup: c.Optimizer.Warmup.Steps(t.steps), Steps: t.steps}
+	return nil
+}
+
+// begin brings parameters and optimizer to where the run starts or goes on.
+func (t *Trainer) begin() (err error) {
+	t.prints = t.fingerprint()
+	resumed := false
+	if t.options.Resume {
+		if resumed, err = t.resume(); err != nil {
+			return err
+		}
+	}
+	if !resumed {
+		if err := t.setAside(); err != nil {
+			return err
+		}
+		if err := t.initialize(); err != nil {
+			return err
+		}
+	}
+	t.report, err = newReport(t)
+	return err
+}
+
+func (t *Trainer) initialize() error {
+	if t.cfg.Mode == configs.Full {
+		return nil // Place has loaded the weights
+	}
+	if dir := t.cfg.LoRA.Adapter; dir != "" {
+		return lora.Load(dir, t.in)
+	}
+	lora.Initialize(t.in, t.cfg.LoRA.Init, t.cfg.Seed)
+	return nil
+}
+
+// notFinite explains a loss or norm that is no number. The parameters are not
+// saved; the newest checkpoint is from before.
+func (t *Trainer) notFinite(step int, what string, v float64) error {
+	if err := t.model.CheckFinite(); err != nil {
+		return fmt.Errorf("step %d: the %s is %v, because the model's weights are damaged: %w", step, what, v, err)
+	}
+	return fmt.Errorf("step %d: the %s is %v: training has diverged; lower optimizer.lr (now %g) or optimizer.clip (now %g), then continue from %s with -resume",
+		step, what, v, t.cfg.Optimizer.LR, t.cfg.Optimizer.Clip, t.lastCheckpoint())
+}
+
+// interrupted saves what the run has reached.
+func (t *Trainer) interrupted() error {
+	if t.state.Step == 0 {
+		return fmt.Errorf("%w before the first step: nothing to save", ErrInterrupted)
+	}
+	if err := t.save(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w after step %d: saved %s; continue with -resume", ErrInterrupted, t.state.Step, t.lastCheckpoint())
+}
+
+// finish writes what the user came for.
+func (t *Trainer) finish() error {
+	dir, err := t.export()
+	if err != nil {
+		return err
+	}
+	t.report.done(dir)
+	if err := t.sample("after training"); err != nil {
+		return err
+	}
+	if !t.cfg.Profile {
+		return nil
+	}
+	f, err := os.Create(filepath.Join(t.cfg.Out, "profile.json"))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(t.prof.JSON(f, t.peaks), f.Close()); err != nil {
+		return err
+	}
+	fmt.Fprintln(t.options.Out)
+	return t.prof.Table(t.options.Out, t.peaks)
+}
+
+// counts is the largest micro-batch of the run.
+func (t *Trainer) counts() (train, eval program.Counts) {
+	train.Tokens, train.LossRows, train.Sequences = t.loader.Capacity(t.train, t.steps)
+	if t.valid != nil {
+		for i := 0; i < t.valid.Len(); i += t.cfg.Train.BatchSize {
+			tokens, rows, n := t.valid.Size(sequence(i, min(i+t.cfg.Train.BatchSize, t.valid.Len())))
+			eval.Tokens, eval.LossRows, eval.Sequences = max(eval.Tokens, tokens), max(eval.LossRows, rows), max(eval.Sequences, n)
+		}
+	}
+	return train, eval
+}
