@@ -140,8 +140,8 @@ func TestGolden(t *testing.T) {
 			ref, fast := reference.New(), cpu.New(cpu.Options{})
 			defer ref.Close()
 			defer fast.Close()
-			// Logits are stored as float32, so they agree only up to its rounding.
-			testGolden(t, family, ref, tolerance{logits: 1e-5, loss: 1e-9, gradient: 1e-6})
+			// transformers computes angles, and stores logits, in float32: more than its rounding cannot agree.
+			testGolden(t, family, ref, tolerance{logits: 1e-5, loss: 1e-7, gradient: 1e-6})
 			testGolden(t, family, fast, tolerance{logits: 1e-4, loss: 1e-5, gradient: 1e-4})
 		})
 	}

@@ -5,19 +5,33 @@
 package stored
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"unicode"
+	"unicode/utf8"
 
 	"graft/kernels"
 )
 
 // Tensor is one stored tensor. Data holds the elements in row-major order,
-// little-endian, without gaps, and is valid until its file is closed.
+// little-endian, without gaps, and is valid until its file is closed. Data of
+// a file is mapped read-only memory: writing to it or to Shape is an error.
 type Tensor struct {
-	Name  string
-	DType kernels.DType
-	Shape []int
-	Data  []byte
-	File  string // the file it came from, for messages
+	Name    string
+	DType   kernels.DType // 0 for a type that only its file knows: see Foreign
+	Shape   []int
+	Data    []byte
+	File    string // the file it came from, for messages
+	Foreign string // the file's name of a type that graft cannot decode, such as F8_E4M3
+}
+
+// Type returns the name of the element type, Foreign ones included.
+func (t Tensor) Type() string {
+	if t.Foreign != "" {
+		return t.Foreign
+	}
+	return t.DType.String()
 }
 
 // Len returns the number of elements.
@@ -32,7 +46,7 @@ func (t Tensor) Len() int {
 // Float64s decodes the tensor exactly.
 func (t Tensor) Float64s() ([]float64, error) {
 	if !t.DType.Float() {
-		return nil, fmt.Errorf("%s: tensor %s: type %v, want F32, F16, BF16 or F64", t.File, t.Name, t.DType)
+		return nil, fmt.Errorf("%s: tensor %s: type %s, want F32, F16, BF16 or F64", t.File, t.Name, t.Type())
 	}
 	v := make([]float64, t.Len())
 	kernels.DecodeFloat64(v, t.Data, t.DType)
@@ -47,4 +61,39 @@ type Source interface {
 	Tensor(name string) (Tensor, bool)
 	// Close releases the files; tensors are invalid afterwards.
 	Close() error
+}
+
+// Elements returns the number of elements of a shape; false if a dimension is
+// negative or the number overflows.
+func Elements(shape []int) (int, bool) {
+	n := 1
+	for _, d := range shape {
+		if d < 0 || d > 0 && n > math.MaxInt/d {
+			return 0, false
+		}
+		n *= d
+	}
+	return n, true
+}
+
+// maxName is far above the longest name of any model.
+const maxName = 1024
+
+// CheckName reports what is wrong with the name of a tensor or file that comes
+// from a file. Names that pass can stand in messages as they are.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("an empty name")
+	case len(name) > maxName:
+		return fmt.Errorf("a name of %d bytes (%.40q…), at most %d are allowed", len(name), name, maxName)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("a name that is not UTF-8: %q", name)
+	}
+	for _, r := range name {
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("a name with unprintable characters: %q", name)
+		}
+	}
+	return nil
 }

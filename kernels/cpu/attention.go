@@ -1,0 +1,272 @@
+package cpu
+
+import (
+	"math"
+
+	"graft/kernels"
+)
+
+// Attention goes block by block over queries and keys with the running
+// maximum and sum of Milakov and Gimelshein (2018) and Dao et al. (2022), so
+// that no more than a block of scores exists at a time. Both products of a
+// block go through the micro-kernel; tiles above the diagonal are left out.
+const (
+	blockQueries = 16 * tileRows // a multiple of tileRows
+	blockKeys    = 8 * tileCols  // a multiple of tileCols
+)
+
+// span is a sequence: rows start to start+len, and its first panels of keys
+// (tileCols rows each) and queries (tileRows rows each).
+type span struct {
+	start, len         int
+	keyPanel, rowPanel int
+}
+
+// block is a range of rows of a sequence: queries of a task, or a panel.
+type block struct {
+	span     int32
+	first, n int32 // within the sequence
+}
+
+// sequences is how the rows fall into sequences, panels and blocks. Panels
+// start anew with each sequence, so a sequence's results do not depend on
+// what lies beside it.
+type sequences struct {
+	spans     []span
+	keys      []block // panels of tileCols
+	rows      []block // panels of tileRows
+	queries   []block // blocks of blockQueries, those with most keys first
+	keyPanels int
+	rowPanels int
+}
+
+func (s *sequences) set(bounds []int32) {
+	s.spans, s.keys, s.rows, s.queries = s.spans[:0], s.keys[:0], s.rows[:0], s.queries[:0]
+	for i := 1; i < len(bounds); i++ {
+		n := int(bounds[i] - bounds[i-1])
+		if n > 0 {
+			s.spans = append(s.spans, span{int(bounds[i-1]), n, len(s.keys), len(s.rows)})
+			s.keys = s.cut(s.keys, n, tileCols)
+			s.rows = s.cut(s.rows, n, tileRows)
+		}
+	}
+	s.keyPanels, s.rowPanels = len(s.keys), len(s.rows)
+	for i, sp := range s.spans {
+		for q := (sp.len - 1) / blockQueries * blockQueries; q >= 0; q -= blockQueries {
+			s.queries = append(s.queries, block{int32(i), int32(q), int32(min(blockQueries, sp.len-q))})
+		}
+	}
+}
+
+func (s *sequences) cut(list []block, n, size int) []block {
+	for i := 0; i < n; i += size {
+		list = append(list, block{int32(len(s.spans) - 1), int32(i), int32(min(size, n-i))})
+	}
+	return list
+}
+
+// mostPanels bounds the panels of size rows that sequences take.
+func mostPanels(bounds *kernels.Tensor, rows, size int) int {
+	return (rows + (size-1)*max(0, bounds.Rows-1)) / size
+}
+
+// heads is the layout of attention's operands.
+type heads struct {
+	dim, padded   int // of a head; padded to whole panels
+	panels        int // of tileCols columns
+	query, shared int // query heads, key and value heads
+	shape         kernels.AttentionShape
+	seq           sequences
+}
+
+func (h *heads) set(q, k, bounds *kernels.Tensor, s kernels.AttentionShape) {
+	h.dim, h.shape = s.HeadDim, s
+	h.panels = ceil(h.dim, tileCols)
+	h.padded = h.panels * tileCols
+	h.query, h.shared = q.Cols/h.dim, k.Cols/h.dim
+	h.seq.set(indices(bounds))
+}
+
+// reach returns the first key that query q of a sequence looks at.
+func (h *heads) reach(q int) int {
+	if h.shape.Window > 0 {
+		return max(0, q-h.shape.Window+1)
+	}
+	return 0
+}
+
+// across packs a panel of keys, as the right factor of scores: [dim][16].
+func (h *heads) across(v *vectors, dst []float32, x matrix, head, panel int) {
+	p := h.seq.keys[panel]
+	row := h.seq.spans[p.span].start + int(p.first)
+	packRight(v, dst[(head*h.seq.keyPanels+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
+}
+
+// along packs a panel of size rows as the right factor of sums over rows:
+// [panel of columns][row][16], rows of all panels running on.
+func (h *heads) along(v *vectors, dst []float32, x matrix, head, panel, panels, size int, p block) {
+	row := h.seq.spans[p.span].start + int(p.first)
+	f := factor{weights: bytesOf(x), along: true, scale: 1}
+	for c := range h.panels {
+		d := dst[((head*h.panels+c)*panels+panel)*size*tileCols:][:size*tileCols]
+		packRight(v, d, f, head*h.dim+c*tileCols, min(tileCols, h.dim-c*tileCols), row, int(p.n))
+		clear(d[int(p.n)*tileCols:])
+	}
+}
+
+// tile products of a block of scores: S = scale·Q·Kᵀ where it is not above
+// the diagonal. q holds panels of the queries from q0 on, k those of the keys
+// from k0 on.
+func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []float32, q0, nq, k0, nk int) {
+	for j := 0; j < nk; j += tileCols {
+		first := max(0, k0+j-q0) / tileRows * tileRows
+		for i := first; i < nq; i += tileRows {
+			v.tilePacked(h.dim, &q[i*h.dim], &k[j*h.dim], &s[i*ld+j], ld, scale, false)
+		}
+	}
+}
+
+// attention is the forward pass; a task is a block of queries of one head.
+type attention struct {
+	heads
+	v              *vectors
+	q, k, v_       matrix
+	out, lse       matrix
+	keys, values   []float32 // packed
+	packing        bool
+	packedKeys     int // elements of one head
+	packedValues   int
+	scale, softCap float32
+}
+
+func attentionNeed(o *kernels.Attention) need {
+	if o.Q.Len() == 0 {
+		return need{}
+	}
+	padded := ceil(o.HeadDim, tileCols) * tileCols
+	rows := mostPanels(o.Bounds, o.K.Rows, tileCols) * tileCols
+	shared := o.K.Cols / o.HeadDim
+	return need{
+		shared:  aligned(shared*rows*o.HeadDim) + aligned(shared*rows*padded),
+		private: aligned(blockQueries*o.HeadDim) + blockQueries*blockKeys + blockQueries*padded + 2*blockQueries,
+	}
+}
+
+func (b *Backend) attend(o *kernels.Attention, mem []float32) {
+	if o.Q.Len() == 0 {
+		return
+	}
+	a := &b.attention
+	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
+	a.v, a.q, a.k, a.v_, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
+	a.scale, a.softCap = float32(o.Scale), float32(o.SoftCap)
+	rows := a.seq.keyPanels * tileCols
+	a.packedKeys, a.packedValues = rows*a.dim, rows*a.padded
+	a.keys, a.values = take(&mem, a.shared*a.packedKeys), take(&mem, a.shared*a.packedValues)
+	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
+	a.packing = true
+	b.either(small, a, a.shared*a.seq.keyPanels)
+	a.packing = false
+	b.either(small, a, a.query*len(a.seq.queries))
+}
+
+func (b *Backend) either(small bool, j job, tasks int) {
+	if small {
+		b.pool.inline(j, tasks)
+		return
+	}
+	b.pool.run(j, tasks)
+}
+
+func (a *attention) do(w *worker, task int) {
+	if a.packing {
+		head, panel := task/a.seq.keyPanels, task%a.seq.keyPanels
+		a.across(a.v, a.keys, a.k, head, panel)
+		a.along(a.v, a.values, a.v_, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
+		return
+	}
+	a.attend(w, a.seq.queries[task/a.query], task%a.query)
+}
+
+// softmax is the state of a block of queries.
+type softmax struct {
+	s, out   []float32 // scores [blockQueries, blockKeys], sums [blockQueries, padded]
+	max, sum []float32
+}
+
+func (a *attention) attend(w *worker, b block, head int) {
+	sp := &a.seq.spans[b.span]
+	q0, nq := int(b.first), int(b.n)
+	mem := w.private
+	q := take(&mem, blockQueries*a.dim)
+	f := factor{weights: bytesOf(a.q)}
+	for i := 0; i < nq; i += tileRows {
+		packLeft(a.v, q[i*a.dim:], f, sp.start+q0+i, min(tileRows, nq-i), head*a.dim, a.dim)
+	}
+	x := softmax{take(&mem, blockQueries*blockKeys), take(&mem, blockQueries*a.padded), take(&mem, blockQueries), take(&mem, blockQueries)}
+	clear(x.out)
+	clear(x.sum)
+	for i := range x.max {
+		x.max[i] = float32(math.Inf(-1))
+	}
+	kv := head / (a.query / a.shared)
+	keys := a.keys[kv*a.packedKeys+sp.keyPanel*tileCols*a.dim:]
+	values := a.values[kv*a.packedValues+sp.keyPanel*tileCols*tileCols:]
+	for k0 := a.reach(q0) / tileCols * tileCols; k0 < q0+nq; k0 += blockKeys {
+		nk := min(blockKeys, q0+nq-k0)
+		a.scores(a.v, x.s, blockKeys, a.scale, q, keys[k0*a.dim:], q0, nq, k0, nk)
+		for i := range nq {
+			a.soften(&x, i, q0+i, k0, nk)
+		}
+		a.mix(&x, values[k0*tileCols:], q0, nq, k0, nk)
+	}
+	a.finish(&x, sp.start+q0, nq, head)
+}
+
+// soften turns a row of scores into e^(score - max), 0 where the query does
+// not look, and corrects what was summed under a smaller maximum.
+func (a *attention) soften(x *softmax, i, q, k0, nk int) {
+	row := x.s[i*blockKeys:][:ceil(nk, tileCols)*tileCols]
+	lo, hi := max(0, a.reach(q)-k0), min(nk, q-k0+1)
+	if lo >= hi {
+		clear(row)
+		return
+	}
+	clear(row[:lo])
+	clear(row[hi:])
+	row = row[lo:hi]
+	if a.softCap > 0 {
+		a.v.cap(row, a.softCap)
+	}
+	if m := a.v.maxOf(row); m > x.max[i] {
+		if x.sum[i] != 0 {
+			shrink := exp32(x.max[i] - m)
+			a.v.scale(x.out[i*a.padded:][:a.padded], shrink)
+			x.sum[i] *= shrink
+		}
+		x.max[i] = m
+	}
+	x.sum[i] += a.v.exp(row, x.max[i])
+}
+
+// mix adds the values, each tile of rows only up to its last query's key.
+func (a *attention) mix(x *softmax, values []float32, q0, nq, k0, nk int) {
+	for c := range a.panels {
+		v := values[c*a.seq.keyPanels*tileCols*tileCols:]
+		for i := 0; i < nq; i += tileRows {
+			k := min(nk, q0+min(i+tileRows, nq)-k0)
+			if k > 0 {
+				a.v.tile(k, &x.s[i*blockKeys], blockKeys, 1, &v[0], tileCols, &x.out[i*a.padded+c*tileCols], a.padded, 1, true)
+			}
+		}
+	}
+}
+
+func (a *attention) finish(x *softmax, row, nq, head int) {
+	for i := range nq {
+		out := a.out.row(row + i)[head*a.dim:][:a.dim]
+		copy(out, x.out[i*a.padded:])
+		a.v.scale(out, 1/x.sum[i])
+		a.lse.row(row + i)[head] = x.max[i] + float32(math.Log(float64(x.sum[i])))
+	}
+}

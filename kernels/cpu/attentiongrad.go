@@ -1,0 +1,264 @@
+package cpu
+
+import "graft/kernels"
+
+// The backward pass computes the scores of a block again. A task is a chunk
+// of the keys of one sequence for one key and value head: it owns their
+// gradients, summed over the query heads that share them and over all later
+// queries. Gradients of the queries are summed over chunks; each chunk but
+// the first has a buffer of its own for them, and they are added in order at
+// the end. There are at most mostChunks, so memory stays linear in T.
+const (
+	mostChunks = 4
+	gradKeys   = 6 * tileCols // keys per block: whole panels of either kind
+)
+
+type attentionGrad struct {
+	heads
+	v                     *vectors
+	q, k, v_, out, lse    matrix
+	dout, dq, dk, dv      matrix
+	keys, values, keyRows []float32 // packed across, across, along
+	queries, douts        []float32 // packed as left factors
+	queryRows, doutRows   []float32 // packed along
+	dot                   []float32 // [T, heads]: Σ dout·out
+	partial               []float32 // [chunk-1][T, heads·dim]
+	keyCount, rowCount    int       // elements of a head, packed across or left
+	phase                 int
+	scale, softCap, ic2   float32
+	tasks                 []chunkOf
+}
+
+type chunkOf struct{ span, chunk int32 }
+
+// The phases of the backward pass.
+const (
+	packKeyPanels = iota
+	packRowPanels
+	gradients
+	addChunks
+)
+
+// parts returns how many chunks the keys of a sequence are cut into.
+func parts(n int) int { return min(mostChunks, ceil(n, gradKeys)) }
+
+// chunkStart returns the first key of a chunk; chunks are whole blocks.
+func chunkStart(n, chunk int) int { return chunk * ceil(n, gradKeys) / parts(n) * gradKeys }
+
+func attentionGradNeed(o *kernels.AttentionGrad) need {
+	if o.Q.Len() == 0 {
+		return need{}
+	}
+	d, padded := o.HeadDim, ceil(o.HeadDim, tileCols)*tileCols
+	keyRows := mostPanels(o.Bounds, o.K.Rows, tileCols) * tileCols
+	rows := mostPanels(o.Bounds, o.Q.Rows, tileRows) * tileRows
+	query, shared := o.Q.Cols/d, o.K.Cols/d
+	return need{
+		shared: 2*aligned(shared*keyRows*d) + aligned(shared*keyRows*padded) +
+			2*aligned(query*rows*d) + 2*aligned(query*rows*padded) +
+			aligned(o.Q.Rows*query) + aligned((parts(o.Q.Rows)-1)*o.Q.Len()),
+		private: 2*blockQueries*gradKeys + 2*gradKeys*padded,
+	}
+}
+
+func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
+	if o.Q.Len() == 0 {
+		return
+	}
+	a := &b.backward
+	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
+	a.v, a.q, a.k, a.v_, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
+	a.dout, a.dq, a.dk, a.dv = view(o.DOut), view(o.DQ), view(o.DK), view(o.DV)
+	a.scale, a.softCap, a.ic2 = float32(o.Scale), float32(o.SoftCap), 0
+	if o.SoftCap > 0 {
+		a.ic2 = float32(1 / (o.SoftCap * o.SoftCap))
+	}
+	a.layout(mem)
+	a.cut()
+	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
+	for phase, tasks := range [...]int{
+		packKeyPanels: a.shared * a.seq.keyPanels,
+		packRowPanels: a.query * a.seq.rowPanels,
+		gradients:     a.shared * len(a.tasks),
+		addChunks:     len(a.seq.queries),
+	} {
+		a.phase = phase
+		b.either(small, a, tasks)
+	}
+}
+
+func (a *attentionGrad) layout(mem []float32) {
+	keyRows, rows := a.seq.keyPanels*tileCols, a.seq.rowPanels*tileRows
+	a.keyCount, a.rowCount = keyRows*a.dim, rows*a.dim
+	a.keys, a.values = take(&mem, a.shared*a.keyCount), take(&mem, a.shared*a.keyCount)
+	a.keyRows = take(&mem, a.shared*keyRows*a.padded)
+	a.queries, a.douts = take(&mem, a.query*a.rowCount), take(&mem, a.query*a.rowCount)
+	a.queryRows, a.doutRows = take(&mem, a.query*rows*a.padded), take(&mem, a.query*rows*a.padded)
+	a.dot = take(&mem, a.q.rows*a.query)
+	a.partial = mem
+}
+
+// cut lists the chunks, the early ones first: most queries look at them.
+func (a *attentionGrad) cut() {
+	a.tasks = a.tasks[:0]
+	for chunk := range mostChunks {
+		for i, sp := range a.seq.spans {
+			if chunk < parts(sp.len) {
+				a.tasks = append(a.tasks, chunkOf{int32(i), int32(chunk)})
+			}
+		}
+	}
+}
+
+func (a *attentionGrad) do(w *worker, task int) {
+	switch a.phase {
+	case packKeyPanels:
+		head, panel := task/a.seq.keyPanels, task%a.seq.keyPanels
+		a.across(a.v, a.keys, a.k, head, panel)
+		a.across(a.v, a.values, a.v_, head, panel)
+		a.along(a.v, a.keyRows, a.k, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
+	case packRowPanels:
+		a.packRows(task/a.seq.rowPanels, task%a.seq.rowPanels)
+	case gradients:
+		t := a.tasks[task/a.shared]
+		a.chunk(w, &a.seq.spans[t.span], int(t.chunk), task%a.shared)
+	case addChunks:
+		a.reduce(a.seq.queries[task])
+	}
+}
+
+// packRows packs a panel of queries and of output gradients for one head, and
+// computes Σ dout·out of its rows.
+func (a *attentionGrad) packRows(head, panel int) {
+	p := a.seq.rows[panel]
+	row := a.seq.spans[p.span].start + int(p.first)
+	at := head*a.rowCount + panel*tileRows*a.dim
+	packLeft(a.v, a.queries[at:], factor{weights: bytesOf(a.q)}, row, int(p.n), head*a.dim, a.dim)
+	packLeft(a.v, a.douts[at:], factor{weights: bytesOf(a.dout)}, row, int(p.n), head*a.dim, a.dim)
+	a.along(a.v, a.queryRows, a.q, head, panel, a.seq.rowPanels, tileRows, p)
+	a.along(a.v, a.doutRows, a.dout, head, panel, a.seq.rowPanels, tileRows, p)
+	for t := row; t < row+int(p.n); t++ {
+		out := a.out.row(t)[head*a.dim:][:a.dim]
+		dout := bytesOf(matrix{a.dout.row(t)[head*a.dim:][:a.dim], 1, a.dim, a.dim})
+		a.dot[t*a.query+head] = a.v.dot[kernels.F32](out, &dout.data[0])
+	}
+}
+
+// chunk computes the gradients of a chunk of keys and values of one head.
+func (a *attentionGrad) chunk(w *worker, sp *span, chunk, kv int) {
+	group := a.query / a.shared
+	first, last := chunkStart(sp.len, chunk), min(sp.len, chunkStart(sp.len, chunk+1))
+	dq := a.queryGrad(chunk)
+	for t := sp.start + first; t < sp.start+sp.len; t++ {
+		clear(dq.row(t)[kv*group*a.dim:][:group*a.dim])
+	}
+	mem := w.private
+	g := gradBlock{s: take(&mem, blockQueries*gradKeys), ds: take(&mem, blockQueries*gradKeys),
+		dk: take(&mem, gradKeys*a.padded), dv: take(&mem, gradKeys*a.padded)}
+	for k0 := first; k0 < last; k0 += gradKeys {
+		g.k0, g.nk = k0, min(gradKeys, sp.len-k0)
+		clear(g.dk)
+		clear(g.dv)
+		end := sp.len
+		if a.shape.Window > 0 {
+			end = min(end, k0+g.nk-1+a.shape.Window)
+		}
+		for head := kv * group; head < (kv+1)*group; head++ {
+			for q0 := k0 / blockQueries * blockQueries; q0 < end; q0 += blockQueries {
+				g.q0, g.nq = q0, min(blockQueries, sp.len-q0)
+				a.block(w, &g, sp, kv, head, dq)
+			}
+		}
+		for i := range g.nk {
+			copy(a.dk.row(sp.start + k0 + i)[kv*a.dim:][:a.dim], g.dk[i*a.padded:])
+			copy(a.dv.row(sp.start + k0 + i)[kv*a.dim:][:a.dim], g.dv[i*a.padded:])
+		}
+	}
+}
+
+// queryGrad returns where a chunk sums the gradients of queries.
+func (a *attentionGrad) queryGrad(chunk int) matrix {
+	if chunk == 0 {
+		return a.dq
+	}
+	n := a.dq.rows * a.dq.cols
+	return matrix{a.partial[(chunk-1)*n:][:n], a.dq.rows, a.dq.cols, a.dq.cols}
+}
+
+// gradBlock is a block of nq queries by nk keys: probabilities s, gradients
+// ds of the scores, and the sums of its keys.
+type gradBlock struct {
+	s, ds          []float32 // [blockQueries, gradKeys]
+	dk, dv         []float32 // [gradKeys, padded]
+	q0, nq, k0, nk int
+}
+
+func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, dq matrix) {
+	at := kv*a.keyCount + (sp.keyPanel*tileCols+g.k0)*a.dim
+	rows := head*a.rowCount + (sp.rowPanel*tileRows+g.q0)*a.dim
+	a.scores(a.v, g.s, gradKeys, a.scale, a.queries[rows:], a.keys[at:], g.q0, g.nq, g.k0, g.nk)
+	a.scores(a.v, g.ds, gradKeys, 1, a.douts[rows:], a.values[at:], g.q0, g.nq, g.k0, g.nk)
+	for i := range g.nq {
+		a.row(g, i, sp.start+g.q0+i, head)
+	}
+	// dq += scale·ds·K
+	k := right{a.keyRows[(kv*a.panels*a.seq.keyPanels+sp.keyPanel)*tileCols*tileCols+g.k0*tileCols:], a.seq.keyPanels * tileCols * tileCols, tileCols}
+	for i := 0; i < g.nq; i += tileRows {
+		m := min(tileRows, g.nq-i)
+		if depth := min(g.nk, g.q0+i+m-g.k0); depth > 0 {
+			s := left{g.ds[i*gradKeys:], 0, gradKeys, 1}
+			w.tiles(a.v, m, a.dim, depth, s, k, dq.data[(sp.start+g.q0+i)*dq.stride+head*a.dim:], dq.stride, a.scale, true)
+		}
+	}
+	// dv += sᵀ·dout, dk += scale·dsᵀ·Q
+	along := (head*a.panels*a.seq.rowPanels + sp.rowPanel) * tileRows * tileCols
+	a.sumQueries(g.dv, g.s, a.doutRows[along:], 1, g)
+	a.sumQueries(g.dk, g.ds, a.queryRows[along:], a.scale, g)
+}
+
+// row turns scores and ∂/∂p of a query into p and ∂/∂score.
+func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
+	n := ceil(g.nk, tileCols) * tileCols
+	s, ds := g.s[i*gradKeys:][:n], g.ds[i*gradKeys:][:n]
+	q := g.q0 + i
+	lo, hi := max(0, a.reach(q)-g.k0), min(g.nk, q-g.k0+1)
+	if lo >= hi {
+		clear(s)
+		clear(ds)
+		return
+	}
+	clear(s[:lo])
+	clear(s[hi:])
+	clear(ds[:lo])
+	clear(ds[hi:])
+	if a.softCap > 0 {
+		a.v.cap(s[lo:hi], a.softCap)
+	}
+	a.v.score(s[lo:hi], ds[lo:hi], a.lse.row(t)[head], a.dot[t*a.query+head], a.ic2)
+}
+
+// sumQueries adds sᵀ·x for the rows x of a head, packed along; queries before
+// a tile's first key are left out.
+func (a *attentionGrad) sumQueries(out, s, x []float32, alpha float32, g *gradBlock) {
+	for c := range a.panels {
+		xc := x[c*a.seq.rowPanels*tileRows*tileCols:]
+		for i := 0; i < g.nk; i += tileRows {
+			q := max(0, g.k0+i-g.q0)
+			if q < g.nq {
+				a.v.tile(g.nq-q, &s[q*gradKeys+i], 1, gradKeys, &xc[(g.q0+q)*tileCols], tileCols, &out[i*a.padded+c*tileCols], a.padded, alpha, true)
+			}
+		}
+	}
+}
+
+// reduce adds the chunks' gradients of a block of queries.
+func (a *attentionGrad) reduce(b block) {
+	sp := &a.seq.spans[b.span]
+	for chunk := 1; chunk < parts(sp.len); chunk++ {
+		part := a.queryGrad(chunk)
+		for q := max(int(b.first), chunkStart(sp.len, chunk)); q < int(b.first+b.n); q++ {
+			out := a.dq.row(sp.start + q)
+			a.v.add(out, out, part.row(sp.start+q))
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// exponent has what exp keeps in registers; its other constants are memory
+// operands, as many as the load ports take beside the arithmetic.
+type exponent struct{ least, one VecVirtual }
+
+func newExponent() *exponent {
+	e := &exponent{YMM(), YMM()}
+	VMOVUPS(number(-87.33654), e.least)
+	VMOVUPS(number(1), e.one)
+	return e
+}
+
+// of returns e^x for x ≤ 88.37, within 1e-7 relative, and e^-87.3 for all x
+// below that; a NaN stays one. It is 2^n·e^r with |r| ≤ ln 2 / 2 and the
+// polynomial of Cephes' expf (Moshier). Adding 3·2^22 rounds x·log₂e to n and
+// leaves n in the low bits, where the exponent can take it from. x is spent.
+func (e *exponent) of(x vectors) vectors {
+	magic := number(3 << 22)
+	x.each(func(_ int, v VecVirtual) { VMAXPS(v, e.least, v) }) // the second operand, should one be NaN
+	shifted := x.set(magic)
+	shifted.each(func(i int, v VecVirtual) { VFMADD231PS(number(1.44269504088896341), x[i], v) })
+	n := x.news()
+	n.each(func(i int, v VecVirtual) { VSUBPS(magic, shifted[i], v) })
+	x.each(func(i int, v VecVirtual) { VFNMADD231PS(number(0.693359375), n[i], v) })
+	x.each(func(i int, v VecVirtual) { VFNMADD231PS(number(-2.12194440e-4), n[i], v) })
+	p := x.set(number(1.9875691500e-4))
+	p.horner(x, numbers(1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)...)
+	p.horner(x, e.one, e.one)
+	p.each(func(i int, v VecVirtual) {
+		VPSLLD(Imm(23), shifted[i], shifted[i])
+		VPADDD(shifted[i], v, v) // times 2^n
+	})
+	return p
+}
+
+// atMost keeps x where exp can be computed.
+func (x vectors) atMost() {
+	most := YMM()
+	VMOVUPS(number(88.37626), most)
+	x.each(func(_ int, v VecVirtual) { VMINPS(v, most, v) })
+}
+
+// sigmoid returns 1/(1 + e^-x) for x, which is spent.
+func (e *exponent) sigmoid(x vectors) vectors {
+	x.each(func(_ int, v VecVirtual) { VXORPS(word(0x80000000), v, v) })
+	x.atMost()
+	d := e.of(x)
+	d.add(e.one)
+	d.each(func(_ int, v VecVirtual) { VDIVPS(v, e.one, v) })
+	return d
+}
+
+func activations() {
+	s, n := kernel("avx2Exp", "func(x []float32, shift float32) float32", "avx2Exp is vectors.exp.", "x")
+	shift := scalar("shift")
+	e, sum := newExponent(), zeroed()
+	abreast(s, n, 3, func(s []*vector) {
+		x := loads(s, "x")
+		x.each(func(_ int, v VecVirtual) { VSUBPS(shift, v, v) })
+		y := e.of(x)
+		stores(s, y, "x")
+		y.each(func(i int, v VecVirtual) {
+			s[i].only(v)
+			VADDPS(v, sum, sum)
+		})
+	})
+	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
+	end()
+
+	s, n = kernel("avx2Score", "func(s, dp []float32, lse, d, ic2 float32)", "avx2Score is vectors.score.", "s", "dp")
+	lse, d, ic2 := scalar("lse"), scalar("d"), scalar("ic2")
+	e = newExponent()
+	abreast(s, n, 2, func(s []*vector) {
+		z := loads(s, "s")
+		slope := z.copied()
+		slope.mulBy(z)
+		slope.mul(ic2)
+		z.each(func(_ int, v VecVirtual) { VSUBPS(lse, v, v) })
+		p := e.of(z)
+		stores(s, p, "s")
+		dp := loads(s, "dp")
+		dp.each(func(_ int, v VecVirtual) { VSUBPS(d, v, v) })
+		dp.mulBy(p)
+		dp.each(func(i int, v VecVirtual) { VFNMADD231PS(slope[i], v, v) }) // dp·(1 - slope)
+		stores(s, dp, "dp")
+	})
+	end()
+
+	capped()
+	gate("SiLU", 3, 2, silu, siluSlope)
+	gate("GELUTanh", 3, 2, geluTanh, geluTanhSlope)
+	gate("GELU", 2, 2, gelu, geluSlope)
+}
+
+// capped is c·tanh(x/c): near 0 the polynomial of Cephes' tanhf, elsewhere
+// 1 - 2/(e^2|u| + 1).
+func capped() {
+	s, n := kernel("avx2Cap", "func(x []float32, c float32)", "avx2Cap is vectors.cap.", "x")
+	c := scalar("c")
+	e := newExponent()
+	each(s, n, 1, func(s *vector) {
+		u := s.load("x")
+		VDIVPS(c, u, u)
+		abs, sign := YMM(), YMM()
+		VANDPS(word(0x7fffffff), u, abs)
+		VANDPS(word(0x80000000), u, sign)
+		u2, p := YMM(), YMM()
+		VMULPS(u, u, u2)
+		VMOVUPS(number(-5.70498872745e-3), p)
+		vectors{p}.horner(vectors{u2}, numbers(2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)...)
+		VMULPS(u2, p, p)
+		VFMADD213PS(u, u, p) // u + u·u²·P
+		near := YMM()
+		VCMPPS(Imm(0x11), number(0.625), abs, near) // less
+		VADDPS(abs, abs, abs)
+		vectors{abs}.atMost()
+		far, two := e.of(vectors{abs})[0], YMM()
+		VMOVUPS(number(2), two)
+		VADDPS(e.one, far, far)
+		VDIVPS(far, two, far)
+		VSUBPS(far, e.one, far)
+		VORPS(sign, far, far)
+		VBLENDVPS(near, p, far, far)
+		VMULPS(c, far, far)
+		s.store(far, "x")
+	})
+	end()
+}
+
+// gate makes the forward and backward kernel of an activation a: value
+// returns a(x)/x, slope also a'(x); both leave x as it is.
+func gate(name string, forward, backward int, value func(e *exponent, x vectors) vectors, slope func(e *exponent, x vectors) (v, d vectors)) {
+	s, n := kernel("avx2"+name, "func(out, gate, up []float32)", "avx2"+name+" is vectors.gated.", "out", "gate", "up")
+	e := newExponent()
+	abreast(s, n, forward, func(s []*vector) {
+		x := loads(s, "gate")
+		v := value(e, x)
+		v.mulBy(x)
+		v.mulBy(loads(s, "up"))
+		stores(s, v, "out")
+	})
+	end()
+
+	s, n = kernel("avx2"+name+"Grad", "func(dgate, dup, gate, up, dout []float32)", "avx2"+name+"Grad is vectors.gatedGrad.", "dgate", "dup", "gate", "up", "dout")
+	e = newExponent()
+	abreast(s, n, backward, func(s []*vector) {
+		x := loads(s, "gate")
+		v, d := slope(e, x)
+		v.mulBy(x)
+		dout := loads(s, "dout")
+		v.mulBy(dout)
+		dout.mulBy(loads(s, "up"))
+		d.mulBy(dout)
+		stores(s, d, "dgate")
+		stores(s, v, "dup")
+	})
+	end()
+}
+
+func silu(e *exponent, x vectors) vectors { return e.sigmoid(x.copied()) }
+
+// siluSlope: σ·(1 + x·(1-σ)).
+func siluSlope(e *exponent, x vectors) (v, d vectors) {
+	v = silu(e, x)
+	d = x.news()
+	d.each(func(i int, r VecVirtual) { VSUBPS(v[i], e.one, r) })
+	d.horner(x, e.one)
+	d.mulBy(v)
+	return v, d
+}
+
+const (
+	geluLinear = 2 * 0.7978845608028654
+	geluCubic  = geluLinear * 0.044715
+)
+
+func geluTanh(e *exponent, x vectors) vectors {
+	u := x.copied()
+	u.mulBy(x)
+	u.mul(number(geluCubic))
+	u.add(number(geluLinear))
+	u.mulBy(x)
+	return e.sigmoid(u)
+}
+
+// geluTanhSlope: σ + x·σ·(1-σ)·(linear + 3·cubic·x²).
+func geluTanhSlope(e *exponent, x vectors) (v, d vectors) {
+	v = geluTanh(e, x)
+	d = x.news()
+	d.each(func(i int, r VecVirtual) { VSUBPS(v[i], e.one, r) })
+	d.mulBy(v)
+	d.mulBy(x)
+	t := x.copied()
+	t.mulBy(x)
+	t.mul(number(3 * geluCubic))
+	t.add(number(geluLinear))
+	d.each(func(i int, r VecVirtual) { VFMADD213PS(v[i], t[i], r) })
+	return v, d
+}
+
+// gelu returns the normal distribution by the fit of erfc of Numerical
+// Recipes (Press et al.), good to 1.2e-7: with z = |x|/√2, t = 1/(1 + z/2),
+// erfc z = t·exp(-z² + P(t)).
+func gelu(e *exponent, x vectors) vectors {
+	z := x.news()
+	z.each(func(i int, v VecVirtual) { VANDPS(word(0x7fffffff), x[i], v) })
+	z.mul(number(0.70710678118654752))
+	t := x.set(number(0.5))
+	t.horner(z, e.one)
+	t.each(func(_ int, v VecVirtual) { VDIVPS(v, e.one, v) })
+	p := x.set(number(0.17087277))
+	p.horner(t, numbers(-0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368, -1.26551223)...)
+	p.each(func(i int, v VecVirtual) { VFNMADD231PS(z[i], z[i], v) })
+	tail := e.of(p)
+	tail.mulBy(t)
+	tail.mul(number(0.5))
+	tail.each(func(i int, v VecVirtual) {
+		VSUBPS(v, e.one, t[i])
+		VBLENDVPS(x[i], v, t[i], v) // by the sign of x
+	})
+	return tail
+}
+
+// geluSlope: Φ + x·φ.
+func geluSlope(e *exponent, x vectors) (v, d vectors) {
+	v = gelu(e, x)
+	t := x.copied()
+	t.mulBy(x)
+	t.mul(number(-0.5))
+	d = e.of(t)
+	d.mul(number(0.39894228040143268))
+	d.mulBy(x)
+	d.each(func(i int, r VecVirtual) { VADDPS(v[i], r, r) })
+	return v, d
+}

@@ -1,0 +1,21 @@
+// Command gen writes the AVX2 kernels of package cpu: assembly and its Go
+// declarations. It has a module of its own, so that graft does not depend on
+// avo. Run it with go generate in the folder above.
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+)
+
+func main() {
+	ConstraintExpr("amd64")
+	tiles()
+	packing()
+	vectorKernels()
+	reductions()
+	activations()
+	optimizer()
+	dropout()
+	peaks()
+	Generate()
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+const (
+	rows = 6
+	cols = 16
+)
+
+// tile is the state of a 6×16 micro-kernel: twelve sums, two vectors of the
+// right factor and two elements of the left one make up the sixteen registers.
+type tile struct {
+	acc            [rows][2]VecVirtual
+	b0, b1, a0, a1 VecVirtual
+}
+
+func newTile() *tile {
+	t := &tile{b0: YMM(), b1: YMM(), a0: YMM(), a1: YMM()}
+	for i := range t.acc {
+		for j := range t.acc[i] {
+			t.acc[i][j] = zeroed()
+		}
+	}
+	return t
+}
+
+// step adds one depth; a returns the place of the left factor's row i.
+func (t *tile) step(b Mem, a func(i int) Mem) {
+	VMOVUPS(b, t.b0)
+	VMOVUPS(b.Offset(32), t.b1)
+	for i := 0; i < rows; i += 2 {
+		VBROADCASTSS(a(i), t.a0)
+		VBROADCASTSS(a(i+1), t.a1)
+		VFMADD231PS(t.a0, t.b0, t.acc[i][0])
+		VFMADD231PS(t.a0, t.b1, t.acc[i][1])
+		VFMADD231PS(t.a1, t.b0, t.acc[i+1][0])
+		VFMADD231PS(t.a1, t.b1, t.acc[i+1][1])
+	}
+}
+
+// prefetch asks for the rows of C, which are needed at the end.
+func prefetch(c, ldc Register) {
+	p := GP64()
+	MOVQ(c, p)
+	for range rows {
+		PREFETCHT0(Mem{Base: p})
+		PREFETCHT0(Mem{Base: p, Disp: 60})
+		ADDQ(ldc, p)
+	}
+}
+
+// store writes alpha times the sums, or adds them.
+func (t *tile) store(c, ldc Register) {
+	alpha := t.a0
+	p, err := Param("alpha").Resolve()
+	if err != nil {
+		panic(err)
+	}
+	VBROADCASTSS(p.Addr, alpha)
+	add := Load(Param("add"), GP8())
+	TESTB(add, add)
+	JZ(LabelRef("overwrite"))
+	q := GP64()
+	MOVQ(c, q)
+	for i := range t.acc {
+		for j, acc := range t.acc[i] {
+			VFMADD213PS(Mem{Base: c, Disp: 32 * j}, alpha, acc)
+			VMOVUPS(acc, Mem{Base: c, Disp: 32 * j})
+		}
+		ADDQ(ldc, c)
+	}
+	end()
+	Label("overwrite")
+	for i := range t.acc {
+		for j, acc := range t.acc[i] {
+			VMULPS(alpha, acc, acc)
+			VMOVUPS(acc, Mem{Base: c, Disp: 32 * j})
+		}
+		ADDQ(ldc, c)
+	}
+	end()
+}
+
+func tiles() {
+	TEXT("avx2TilePacked", NOSPLIT|NOFRAME, "func(k int, a, b, c *float32, ldc int, alpha float32, add bool)")
+	Doc("avx2TilePacked is vectors.tilePacked.")
+	k, a, b := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
+	c, ldc := Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
+	SHLQ(Imm(2), ldc)
+	prefetch(c, ldc)
+	t := newTile()
+	at := func(u int) {
+		t.step(Mem{Base: b, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
+	}
+	const unroll = 8
+	Label("unrolled")
+	CMPQ(k, Imm(unroll))
+	JL(LabelRef("single"))
+	for u := range unroll {
+		at(u)
+	}
+	ADDQ(U32(24*unroll), a)
+	ADDQ(U32(64*unroll), b)
+	SUBQ(Imm(unroll), k)
+	JMP(LabelRef("unrolled"))
+	Label("single")
+	TESTQ(k, k)
+	JZ(LabelRef("store"))
+	at(0)
+	ADDQ(Imm(24), a)
+	ADDQ(Imm(64), b)
+	DECQ(k)
+	JMP(LabelRef("single"))
+	Label("store")
+	t.store(c, ldc)
+
+	TEXT("avx2Tile", NOSPLIT|NOFRAME, "func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)")
+	Doc("avx2Tile is vectors.tile.")
+	k, a, b = Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
+	c, ldc = Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
+	row, astep, bstep := Load(Param("arow"), GP64()), Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
+	for _, r := range []Register{ldc, row, astep, bstep} {
+		SHLQ(Imm(2), r)
+	}
+	prefetch(c, ldc)
+	lower := GP64() // rows 3 to 5
+	LEAQ(Mem{Base: a, Index: row, Scale: 2}, lower)
+	ADDQ(row, lower)
+	t = newTile()
+	one := func() {
+		t.step(Mem{Base: b}, func(i int) Mem {
+			base := a
+			if i >= 3 {
+				base = lower
+			}
+			if i%3 == 0 {
+				return Mem{Base: base}
+			}
+			return Mem{Base: base, Index: row, Scale: uint8(i % 3)}
+		})
+		ADDQ(astep, a)
+		ADDQ(astep, lower)
+		ADDQ(bstep, b)
+	}
+	Label("unrolled")
+	CMPQ(k, Imm(4))
+	JL(LabelRef("single"))
+	for range 4 {
+		one()
+	}
+	SUBQ(Imm(4), k)
+	JMP(LabelRef("unrolled"))
+	Label("single")
+	TESTQ(k, k)
+	JZ(LabelRef("store"))
+	one()
+	DECQ(k)
+	JMP(LabelRef("single"))
+	Label("store")
+	t.store(c, ldc)
+}

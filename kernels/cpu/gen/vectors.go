@@ -1,0 +1,164 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// vectorKernels are maps without transcendental functions.
+func vectorKernels() {
+	s, n := kernel("avx2Scale", "func(y []float32, a float32)", "avx2Scale is vectors.scale.", "y")
+	a := scalar("a")
+	each(s, n, 4, func(s *vector) {
+		y := s.load("y")
+		VMULPS(a, y, y)
+		s.store(y, "y")
+	})
+	end()
+
+	s, n = kernel("avx2Add", "func(out, a, b []float32)", "avx2Add is vectors.add.", "out", "a", "b")
+	each(s, n, 4, func(s *vector) {
+		a, b := s.load("a"), s.load("b")
+		VADDPS(b, a, a)
+		s.store(a, "out")
+	})
+	end()
+
+	s, n = kernel("avx2Normalize", "func(out, x, w []float32, inv float32)", "avx2Normalize is vectors.normalize.", "out", "x", "w")
+	inv := scalar("inv")
+	each(s, n, 4, func(s *vector) {
+		x, w := s.load("x"), s.load("w")
+		VMULPS(inv, x, x)
+		VMULPS(w, x, x)
+		s.store(x, "out")
+	})
+	end()
+
+	s, n = kernel("avx2NormGrad", "func(dx, x, dout, w []float32, inv, c float32)", "avx2NormGrad is vectors.normGrad.", "dx", "x", "dout", "w")
+	inv = scalar("inv")
+	c := scalar("c")
+	each(s, n, 2, func(s *vector) {
+		d, w, x := s.load("dout"), s.load("w"), s.load("x")
+		VMULPS(inv, d, d)
+		VMULPS(w, d, d)
+		VFNMADD231PS(c, x, d)
+		s.store(d, "dx")
+	})
+	end()
+
+	s, n = kernel("avx2WeightGrad", "func(dw, x, dout []float32, inv float32)", "avx2WeightGrad is vectors.weightGrad.", "dw", "x", "dout")
+	inv = scalar("inv")
+	each(s, n, 2, func(s *vector) {
+		w, x, d := s.load("dw"), s.load("x"), s.load("dout")
+		VMULPS(inv, x, x)
+		VFMADD231PS(d, x, w)
+		s.store(w, "dw")
+	})
+	end()
+
+	turn("avx2Rotate", "rotate", false)
+	turn("avx2Unrotate", "unrotate", true)
+}
+
+func turn(name, field string, inverse bool) {
+	s, n := kernel(name, "func(lo, hi, xlo, xhi, cos, sin []float32)", name+" is vectors."+field+".", "lo", "hi", "xlo", "xhi", "cos", "sin")
+	each(s, n, 1, func(s *vector) {
+		a, b, cos, sin := s.load("xlo"), s.load("xhi"), s.load("cos"), s.load("sin")
+		lo, hi := YMM(), YMM()
+		VMULPS(cos, a, lo)
+		VMULPS(cos, b, hi)
+		if inverse {
+			VFMADD231PS(b, sin, lo)
+			VFNMADD231PS(a, sin, hi)
+		} else {
+			VFNMADD231PS(b, sin, lo)
+			VFMADD231PS(a, sin, hi)
+		}
+		s.store(lo, "lo")
+		s.store(hi, "hi")
+	})
+	end()
+}
+
+func reductions() {
+	four := func() []VecVirtual { return []VecVirtual{zeroed(), zeroed(), zeroed(), zeroed()} }
+
+	s, n := kernel("avx2SumSquares", "func(x []float32) float32", "avx2SumSquares is vectors.sumSquares.", "x")
+	acc := four()
+	each(s, n, 4, func(s *vector) {
+		x := s.load("x")
+		VFMADD231PS(x, x, acc[s.step])
+	})
+	Store(sumInto(acc), ReturnIndex(0))
+	end()
+
+	s, n = kernel("avx2Dot3", "func(x, y, w []float32) float32", "avx2Dot3 is vectors.dot3.", "x", "y", "w")
+	acc = four()
+	each(s, n, 4, func(s *vector) {
+		x, y, w := s.load("x"), s.load("y"), s.load("w")
+		VMULPS(x, y, y)
+		VFMADD231PS(y, w, acc[s.step])
+	})
+	Store(sumInto(acc), ReturnIndex(0))
+	end()
+
+	sumSquares64()
+	maximum()
+}
+
+// sumSquares64 widens before it multiplies.
+func sumSquares64() {
+	s, n := kernel("avx2SumSquares64", "func(x []float32) float64", "avx2SumSquares64 is vectors.sumSquares64.", "x")
+	acc := []VecVirtual{zeroed(), zeroed(), zeroed(), zeroed()}
+	each(s, n, 2, func(s *vector) {
+		x := s.load("x")
+		lo, hi, upper := YMM(), YMM(), XMM()
+		VEXTRACTF128(Imm(1), x, upper)
+		VCVTPS2PD(x.AsX(), lo)
+		VCVTPS2PD(upper, hi)
+		VFMADD231PD(lo, lo, acc[2*s.step])
+		VFMADD231PD(hi, hi, acc[2*s.step+1])
+	})
+	VADDPD(acc[2], acc[0], acc[0])
+	VADDPD(acc[3], acc[1], acc[1])
+	VADDPD(acc[1], acc[0], acc[0])
+	hi, lo := XMM(), acc[0].AsX()
+	VEXTRACTF128(Imm(1), acc[0], hi)
+	VADDPD(hi, lo, lo)
+	VPERMILPD(Imm(1), lo, hi)
+	VADDSD(hi, lo, lo)
+	Store(lo, ReturnIndex(0))
+	end()
+}
+
+func maximum() {
+	s, n := kernel("avx2Max", "func(x []float32) float32", "avx2Max is vectors.maxOf.", "x")
+	least := YMM()
+	VMOVUPS(word(0xff800000), least)
+	var acc []VecVirtual
+	for range 4 {
+		v := YMM()
+		VMOVAPS(least, v)
+		acc = append(acc, v)
+	}
+	each(s, n, 4, func(s *vector) {
+		x := s.load("x")
+		if s.mask != nil {
+			VBLENDVPS(s.mask, x, least, x)
+		}
+		VMAXPS(acc[s.step], x, acc[s.step])
+	})
+	VMAXPS(acc[2], acc[0], acc[0])
+	VMAXPS(acc[3], acc[1], acc[1])
+	VMAXPS(acc[1], acc[0], acc[0])
+	hi, lo := XMM(), acc[0].AsX()
+	VEXTRACTF128(Imm(1), acc[0], hi)
+	VMAXPS(hi, lo, lo)
+	VMOVHLPS(lo, lo, hi)
+	VMAXPS(hi, lo, lo)
+	VMOVSHDUP(lo, hi)
+	VMAXSS(hi, lo, lo)
+	Store(lo, ReturnIndex(0))
+	end()
+}

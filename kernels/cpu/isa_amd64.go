@@ -1,0 +1,115 @@
+package cpu
+
+import (
+	"math"
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+
+	"graft/kernels"
+	"graft/kernels/random"
+)
+
+//go:generate go -C gen run . -out ../avx2_amd64.s -stubs ../avx2_stubs_amd64.go -pkg cpu
+
+// available returns the instruction sets of this machine, the best last.
+func available() []*vectors {
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C {
+		return []*vectors{&plain, &avx2}
+	}
+	return []*vectors{&plain}
+}
+
+// avx2 is AVX2 with fused multiply-add and half-precision conversion.
+var avx2 = vectors{
+	name:       "avx2",
+	tile:       avx2Tile,
+	tilePacked: avx2TilePacked,
+	across:     perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
+	across6:    avx2Across6,
+	along:      perType(avx2AlongF32, avx2AlongF16, avx2AlongBF16),
+	widen: perType(
+		plain.widen[kernels.F32],
+		withTail(2, avx2WidenF16, plain.widen[kernels.F16]),
+		withTail(2, avx2WidenBF16, plain.widen[kernels.BF16])),
+	dot: perType(
+		dotWithTail(4, avx2DotF32, plain.dot[kernels.F32]),
+		dotWithTail(2, avx2DotF16, plain.dot[kernels.F16]),
+		dotWithTail(2, avx2DotBF16, plain.dot[kernels.BF16])),
+	axpy: perType(
+		axpyWithTail(4, avx2AxpyF32, plain.axpy[kernels.F32]),
+		axpyWithTail(2, avx2AxpyF16, plain.axpy[kernels.F16]),
+		axpyWithTail(2, avx2AxpyBF16, plain.axpy[kernels.BF16])),
+	scale:        avx2Scale,
+	add:          avx2Add,
+	maxOf:        avx2Max,
+	exp:          avx2Exp,
+	cap:          avx2Cap,
+	score:        avx2Score,
+	sumSquares:   avx2SumSquares,
+	sumSquares64: avx2SumSquares64,
+	normalize:    avx2Normalize,
+	dot3:         avx2Dot3,
+	normGrad:     avx2NormGrad,
+	weightGrad:   avx2WeightGrad,
+	rotate:       avx2Rotate,
+	unrotate:     avx2Unrotate,
+	gated:        [3]func(out, gate, up []float32){avx2SiLU, avx2GELU, avx2GELUTanh},
+	gatedGrad:    [3]func(dgate, dup, gate, up, dout []float32){avx2SiLUGrad, avx2GELUGrad, avx2GELUTanhGrad},
+	dropout:      avx2Mask,
+	adam: func(p, m, v, g []float32, c *adamFactors) {
+		avx2Adam(p, m, v, g, &c.clip)
+	},
+	peak: func(rounds int) float64 {
+		avx2FMA(rounds)
+		return float64(rounds) * 12 * 16
+	},
+}
+
+// avx2Mask leaves to Go what does not fill eight positions.
+func avx2Mask(out, x []float32, d *mask, row, column uint64) {
+	n := len(out) &^ 31
+	if d.least > math.MaxUint32 {
+		n = 0
+	}
+	if n > 0 {
+		at := d.start + row*d.perRow + column/4
+		avx2Dropout(out[:n], x[:n], at, uint32(d.seed), uint32(d.seed>>32), d.stream, uint32(random.Dropout), uint32(d.least), d.factor)
+	}
+	plainDropout(out[n:], x[n:], d, row, column+uint64(n))
+}
+
+// rest returns the place of element n.
+func rest(w *byte, n, size int) *byte { return (*byte)(unsafe.Add(unsafe.Pointer(w), n*size)) }
+
+// withTail makes a function of any length from one of whole vectors.
+func withTail(size int, whole, tail func([]float32, *byte)) func([]float32, *byte) {
+	return func(dst []float32, src *byte) {
+		n := len(dst) &^ 7
+		whole(dst[:n], src)
+		if n < len(dst) {
+			tail(dst[n:], rest(src, n, size))
+		}
+	}
+}
+
+func dotWithTail(size int, whole, tail func([]float32, *byte) float32) func([]float32, *byte) float32 {
+	return func(x []float32, w *byte) float32 {
+		n := len(x) &^ 7
+		sum := whole(x[:n], w)
+		if n < len(x) {
+			sum += tail(x[n:], rest(w, n, size))
+		}
+		return sum
+	}
+}
+
+func axpyWithTail(size int, whole, tail func([]float32, *byte, float32)) func([]float32, *byte, float32) {
+	return func(y []float32, w *byte, a float32) {
+		n := len(y) &^ 7
+		whole(y[:n], w, a)
+		if n < len(y) {
+			tail(y[n:], rest(w, n, size), a)
+		}
+	}
+}

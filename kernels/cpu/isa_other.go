@@ -1,0 +1,6 @@
+//go:build !amd64
+
+package cpu
+
+// available returns the instruction sets of this machine, the best last.
+func available() []*vectors { return []*vectors{&plain} }

@@ -1,0 +1,141 @@
+package cpu
+
+import (
+	"math"
+
+	"graft/kernels"
+)
+
+// norm is RMSNorm over a range of rows per task.
+type norm struct {
+	v                          *vectors
+	x, residual, sum, out, inv matrix
+	weight                     []float32 // with the offset
+	eps                        float64
+}
+
+const normTask = 8192 // elements
+
+func rowsPerTask(cols int) int { return max(1, normTask/max(1, cols)) }
+
+func (b *Backend) rmsNorm(o *kernels.RMSNorm, mem []float32) {
+	n := &b.norm
+	*n = norm{v: b.v, x: view(o.X), residual: optional(o.Residual), sum: optional(o.Sum), out: view(o.Out), inv: view(o.InvRMS),
+		weight: mem[:o.Weight.Cols], eps: o.Eps}
+	normWeight(b.v, n.weight, o.Weight, o.Offset)
+	b.share(n, o.X)
+}
+
+// normWeight decodes weight + offset.
+func normWeight(v *vectors, dst []float32, w *kernels.Tensor, offset float64) {
+	weightsOf(w).decode(v, dst, 0, 0)
+	if offset != 0 {
+		for i := range dst {
+			dst[i] += float32(offset)
+		}
+	}
+}
+
+// share runs a job whose tasks are ranges of rowsPerTask rows of x.
+func (b *Backend) share(j job, x *kernels.Tensor) {
+	if x.Cols == 0 {
+		return
+	}
+	tasks := ceil(x.Rows, rowsPerTask(x.Cols))
+	if x.Len() <= normTask {
+		b.pool.inline(j, tasks)
+		return
+	}
+	b.pool.run(j, tasks)
+}
+
+func (n *norm) do(_ *worker, task int) {
+	per := rowsPerTask(n.x.cols)
+	for t := task * per; t < min((task+1)*per, n.x.rows); t++ {
+		x := n.x.row(t)
+		if n.residual.present() {
+			sum := n.sum.row(t)
+			n.v.add(sum, x, n.residual.row(t))
+			x = sum
+		}
+		out, inv, width := n.out.row(t), n.inv.row(t), len(n.weight)
+		for g := range inv {
+			xg := x[g*width:][:width]
+			mean := float64(n.v.sumSquares(xg)) / float64(width)
+			inv[g] = float32(1 / math.Sqrt(mean+n.eps))
+			n.v.normalize(out[g*width:][:width], xg, n.weight, inv[g])
+		}
+	}
+}
+
+// normGrad is RMSNormGrad: first the weight's gradient by ranges of columns,
+// while DOut is whole (DX may take its place), then DX by ranges of rows.
+type normGrad struct {
+	v                     *vectors
+	x, inv, dout, add, dx matrix
+	dweight               []float32
+	weight                []float32
+	columns               bool
+}
+
+func (b *Backend) rmsNormGrad(o *kernels.RMSNormGrad, mem []float32) {
+	n := &b.normGrad
+	*n = normGrad{v: b.v, x: view(o.X), inv: view(o.InvRMS), dout: view(o.DOut), add: optional(o.Add), dx: view(o.DX), weight: mem[:o.Weight.Cols]}
+	normWeight(b.v, n.weight, o.Weight, o.Offset)
+	if o.DWeight != nil && o.X.Rows > 0 {
+		n.dweight, n.columns = view(o.DWeight).row(0), true
+		tasks := ceil(len(n.weight), columnBlock)
+		if o.X.Len() < normTask {
+			b.pool.inline(n, tasks)
+		} else {
+			b.pool.run(n, tasks)
+		}
+		n.columns = false
+	}
+	b.share(n, o.X)
+}
+
+func (n *normGrad) do(w *worker, task int) {
+	if n.columns {
+		n.weights(w, task)
+		return
+	}
+	per := rowsPerTask(n.x.cols)
+	for t := task * per; t < min((task+1)*per, n.x.rows); t++ {
+		n.row(w, t)
+	}
+}
+
+func (n *normGrad) row(w *worker, t int) {
+	x, dout, dx, width := n.x.row(t), n.dout.row(t), n.dx.row(t), len(n.weight)
+	for g, inv := range n.inv.row(t) {
+		at := g * width
+		xg, dg, out := x[at:][:width], dout[at:][:width], dx[at:][:width]
+		// inv·(g - x̂·mean(g·x̂)) = inv·g - x·inv³·mean(g·x)
+		mean := float64(n.v.dot3(xg, dg, n.weight)) / float64(width)
+		c := float32(mean * float64(inv) * float64(inv) * float64(inv))
+		if !n.add.present() {
+			n.v.normGrad(out, xg, dg, n.weight, inv, c)
+			continue
+		}
+		n.v.normGrad(w.private, xg, dg, n.weight, inv, c)
+		n.v.add(out, n.add.row(t)[at:][:width], w.private)
+	}
+}
+
+// weights adds the gradient of a block of the weight, groups of rows first.
+func (n *normGrad) weights(w *worker, task int) {
+	j, width := task*columnBlock, len(n.weight)
+	out := n.dweight[j:min(j+columnBlock, width)]
+	sum := w.private[:len(out)]
+	for t0 := 0; t0 < n.x.rows; t0 += rowGroup {
+		clear(sum)
+		for t := t0; t < min(t0+rowGroup, n.x.rows); t++ {
+			x, dout := n.x.row(t), n.dout.row(t)
+			for g, inv := range n.inv.row(t) {
+				n.v.weightGrad(sum, x[g*width+j:][:len(out)], dout[g*width+j:][:len(out)], inv)
+			}
+		}
+		n.v.add(out, out, sum)
+	}
+}

@@ -1,0 +1,97 @@
+package cpu
+
+import (
+	"encoding/binary"
+	"math"
+
+	"graft/kernels"
+)
+
+// factor is one side of a matrix product, as it lies in memory. In a product
+// that sums over p, with i counting the rows (or columns) of the result, the
+// element (i, p) is W[i, p] across and W[p, i] along.
+type factor struct {
+	weights
+	along bool
+	scale float32
+}
+
+// packRight writes the panel of columns j to j+count (at most tileCols) and
+// depths p0 to p0+k: dst[p·tileCols + c], with zeros where count ends early.
+func packRight(v *vectors, dst []float32, f factor, j, count, p0, k int) {
+	done := 0
+	if count == tileCols && f.dtype != kernels.F64 && k > 0 {
+		stride := f.stride * f.dtype.Size()
+		if f.along {
+			v.along[f.dtype](&dst[0], &f.at(p0, j)[0], stride, k, f.scale)
+			return
+		}
+		if done = k &^ 7; done > 0 {
+			v.across[f.dtype](&dst[0], &f.at(j, p0)[0], stride, done, f.scale)
+		}
+	}
+	for p := done; p < k; p++ {
+		d := dst[p*tileCols:][:tileCols]
+		clear(d[count:])
+		for c := range count {
+			d[c] = f.scale * f.element(j+c, p0+p)
+		}
+	}
+}
+
+// element returns one element, unscaled: the way for edges and for F64.
+func (f factor) element(i, p int) float32 {
+	if f.along {
+		i, p = p, i
+	}
+	b := f.at(i, p)
+	switch f.dtype {
+	case kernels.F32:
+		return f32At(b)
+	case kernels.BF16:
+		return bf16At(b)
+	case kernels.F16:
+		return f16At(b)
+	}
+	return float32(math.Float64frombits(binary.LittleEndian.Uint64(b)))
+}
+
+// packLeft writes the panel of rows i to i+count (at most tileRows) of a
+// factor in float32: dst[p·tileRows + r], with zeros where count ends early.
+// The factor's scale is left to the other side.
+func packLeft(v *vectors, dst []float32, f factor, i, count, p0, k int) {
+	if f.along {
+		packLeftAlong(dst, f, i, count, p0, k)
+		return
+	}
+	done := 0
+	if count == tileRows {
+		if done = k &^ 7; done > 0 {
+			v.across6(&dst[0], &f.at(i, p0)[0], 4*f.stride, done)
+		}
+	}
+	for p := done; p < k; p++ {
+		d := dst[p*tileRows:][:tileRows]
+		clear(d[count:])
+		for r := range count {
+			d[r] = f32At(f.at(i+r, p0+p))
+		}
+	}
+}
+
+func packLeftAlong(dst []float32, f factor, i, count, p0, k int) {
+	for p := range k {
+		d := dst[p*tileRows:][:tileRows]
+		s := f.at(p0+p, i)
+		if count == tileRows {
+			s = s[:4*tileRows]
+			d[0], d[1], d[2] = f32At(s), f32At(s[4:]), f32At(s[8:])
+			d[3], d[4], d[5] = f32At(s[12:]), f32At(s[16:]), f32At(s[20:])
+			continue
+		}
+		clear(d[count:])
+		for r := range count {
+			d[r] = f32At(s[4*r:])
+		}
+	}
+}

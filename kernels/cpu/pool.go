@@ -1,0 +1,180 @@
+package cpu
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// job is work cut into numbered tasks that no other task's result changes.
+type job interface {
+	do(w *worker, task int)
+}
+
+// pool runs jobs on a fixed set of threads: the caller and n-1 goroutines.
+// How a job is cut depends on shapes alone and every task writes its own part
+// of the output, so it does not matter for the result which thread takes
+// which task; they are handed out as threads come free, since the cores of a
+// shared machine are not equally fast.
+type pool struct {
+	workers []*worker // [0] is the caller
+	job     job
+	tasks   int64
+	next    atomic.Int64
+	failure atomic.Pointer[failure]
+	done    sync.WaitGroup
+}
+
+type failure struct{ value any }
+
+// worker is one thread with its own working memory.
+type worker struct {
+	id      int
+	pool    *pool
+	slot    atomic.Uint32
+	wake    chan struct{}
+	private []float32 // scratch of this worker, for the operation in flight
+	edge    []float32 // one micro-tile
+	wide    []float64 // see calibrate and sums in float64
+}
+
+// The states of a worker's slot. The caller offers a job; the worker takes
+// it, and sets idle when it finds no more tasks. An offer that was not taken
+// by the time all tasks are handed out is withdrawn.
+const (
+	idle uint32 = iota
+	offered
+	working
+	parked
+	closed
+)
+
+// spin is how long a worker looks for the next job before it sleeps: longer
+// than the gaps between the operations of a step.
+const spin = 50 * time.Microsecond
+
+func newPool(n int) *pool {
+	p := &pool{}
+	for i := range n {
+		w := &worker{id: i, pool: p, wake: make(chan struct{}, 1), edge: make([]float32, tileRows*tileCols)}
+		p.workers = append(p.workers, w)
+		if i > 0 {
+			p.done.Add(1)
+			go w.loop()
+		}
+	}
+	return p
+}
+
+// run does all tasks of a job. A panic in any of them is raised again here.
+func (p *pool) run(j job, tasks int) {
+	if tasks <= 0 {
+		return
+	}
+	helpers := p.workers[1:min(len(p.workers), tasks)]
+	if len(helpers) == 0 {
+		for i := range tasks {
+			j.do(p.workers[0], i)
+		}
+		return
+	}
+	p.job, p.tasks = j, int64(tasks)
+	p.next.Store(0)
+	for _, w := range helpers {
+		if w.slot.Swap(offered) == parked {
+			w.wake <- struct{}{}
+		}
+	}
+	p.workers[0].work()
+	for _, w := range helpers {
+		if w.slot.CompareAndSwap(offered, idle) {
+			continue
+		}
+		for i := 1; w.slot.Load() == working; i++ {
+			if i%256 == 0 {
+				runtime.Gosched()
+			}
+		}
+	}
+	p.job = nil
+	if f := p.failure.Swap(nil); f != nil {
+		panic(f.value)
+	}
+}
+
+// inline does all tasks on the caller: for jobs smaller than the cost of
+// sharing them.
+func (p *pool) inline(j job, tasks int) {
+	for i := range tasks {
+		j.do(p.workers[0], i)
+	}
+}
+
+// work takes tasks until none is left.
+func (w *worker) work() {
+	p := w.pool
+	defer func() {
+		if v := recover(); v != nil {
+			p.next.Store(p.tasks)
+			p.failure.CompareAndSwap(nil, &failure{v})
+		}
+	}()
+	for {
+		i := p.next.Add(1) - 1
+		if i >= p.tasks {
+			return
+		}
+		p.job.do(w, int(i))
+	}
+}
+
+func (w *worker) loop() {
+	defer w.pool.done.Done()
+	for w.await() {
+		w.work()
+		w.slot.Store(idle)
+	}
+}
+
+// await returns true when the worker has taken a job, false on close.
+func (w *worker) await() bool {
+	for {
+		for i, start := 1, time.Now(); ; i++ {
+			switch w.slot.Load() {
+			case offered:
+				if w.slot.CompareAndSwap(offered, working) {
+					return true
+				}
+			case closed:
+				return false
+			}
+			if i%256 == 0 {
+				if time.Since(start) > spin {
+					break
+				}
+				runtime.Gosched()
+			}
+		}
+		if w.slot.CompareAndSwap(idle, parked) {
+			<-w.wake
+		}
+	}
+}
+
+func (p *pool) close() {
+	for _, w := range p.workers[1:] {
+		if w.slot.Swap(closed) == parked {
+			w.wake <- struct{}{}
+		}
+	}
+	p.done.Wait()
+}
+
+func (p *pool) String() string {
+	if len(p.workers) == 1 {
+		return "1 thread"
+	}
+	return fmt.Sprintf("%d threads", len(p.workers))
+}

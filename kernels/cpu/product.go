@@ -1,0 +1,260 @@
+package cpu
+
+import "graft/kernels"
+
+// A product takes one of three ways, by its shape alone: few rows read the
+// weights once and need no packing; few columns (a low-rank projection) leave
+// the long activations where they are; all others go the packed way.
+const (
+	fewRows = 4
+	fewCols = 2 * tileCols
+)
+
+func productDepth(o *kernels.Product) (depth int) {
+	for _, t := range o.Terms {
+		depth += t.X.Cols
+	}
+	return depth
+}
+
+func biasLen(o *kernels.Product) int {
+	if o.Bias == nil {
+		return 0
+	}
+	return o.Out.Cols
+}
+
+func productNeed(o *kernels.Product) need {
+	m, n, depth := o.Out.Rows, o.Out.Cols, productDepth(o)
+	n1 := need{shared: aligned(biasLen(o))}
+	switch {
+	case m == 0 || n == 0 || depth == 0:
+	case m <= fewRows:
+		n1.private = rowsPrivate(o)
+	case n <= fewCols:
+		n1.shared += ceil(n, tileCols) * tileCols * depth
+		n1.private = tileRows * depth
+	default:
+		n1.shared += gemmNeed(m, n, depth)
+	}
+	return n1
+}
+
+func (b *Backend) product(o *kernels.Product, mem []float32) {
+	m, n, depth := o.Out.Rows, o.Out.Cols, productDepth(o)
+	if m == 0 || n == 0 {
+		return
+	}
+	var bias []float32
+	if o.Bias != nil {
+		bias = take(&mem, n)
+		weightsOf(o.Bias).decode(b.v, bias, 0, 0)
+	}
+	switch {
+	case depth == 0:
+		b.start(o, bias)
+	case m <= fewRows:
+		b.productRows(o, bias)
+	case n <= fewCols:
+		b.productThin(o, bias, mem)
+	default:
+		b.productPacked(o, bias, mem)
+	}
+}
+
+func (b *Backend) productPacked(o *kernels.Product, bias, mem []float32) {
+	g := &b.gemm
+	out := view(o.Out)
+	*g = gemm{v: b.v, terms: g.terms[:0], m: out.rows, n: out.cols, c: out.data, ldc: out.stride, alpha: 1, bias: bias}
+	for _, t := range o.Terms {
+		g.terms = append(g.terms, productTerm(t))
+		g.depth += t.X.Cols
+	}
+	g.base = optional(o.Add)
+	if o.Add != nil && sameMemory(o.Add, o.Out) && bias == nil {
+		g.add, g.base = true, matrix{}
+	}
+	g.run(b.pool, mem)
+}
+
+func productTerm(t kernels.Term) term {
+	return term{
+		left:  factor{weights: bytesOf(view(t.X))},
+		right: factor{weights: weightsOf(t.W), along: t.Transposed, scale: float32(t.Scale)},
+		depth: t.X.Cols,
+	}
+}
+
+// sameMemory reports whether two operands are the same matrix.
+func sameMemory(a, b *kernels.Tensor) bool {
+	x, y := kernels.View[float32](a), kernels.View[float32](b)
+	return len(x) > 0 && len(y) > 0 && &x[0] == &y[0]
+}
+
+// start computes a product without terms: Out = Add + bias.
+func (b *Backend) start(o *kernels.Product, bias []float32) {
+	e := &b.each
+	*e = elementwise{v: b.v, out: view(o.Out), a: optional(o.Add), bias: bias, f: eachStart}
+	e.run(b.pool)
+}
+
+// thinProduct is a product with few columns: the weights are packed whole,
+// the rows of X are read in place, a few panels per task.
+type thinProduct struct {
+	v    *vectors
+	o    *kernels.Product
+	out  matrix
+	base matrix
+	add  bool
+	bias []float32
+	pack []float32
+}
+
+const thinRows = 8 * tileRows
+
+func (b *Backend) productThin(o *kernels.Product, bias, mem []float32) {
+	t := &b.thin
+	*t = thinProduct{v: b.v, o: o, out: view(o.Out), base: optional(o.Add), bias: bias, pack: mem}
+	for i := range o.Terms {
+		f := productTerm(o.Terms[i])
+		for j := 0; j < t.out.cols; j += tileCols {
+			packRight(b.v, mem, f.right, j, min(tileCols, t.out.cols-j), 0, f.depth)
+			mem = mem[f.depth*tileCols:]
+		}
+	}
+	tasks := ceil(t.out.rows, thinRows)
+	if o.FLOPs() < 2*smallWork {
+		b.pool.inline(t, tasks)
+		return
+	}
+	b.pool.run(t, tasks)
+}
+
+func (t *thinProduct) do(w *worker, task int) {
+	i0 := task * thinRows
+	m := min(thinRows, t.out.rows-i0)
+	for i := i0; i < i0+m; i++ {
+		startRow(t.v, t.out.row(i), t.base, t.bias, i, 0)
+	}
+	pack := t.pack
+	for n := range t.o.Terms {
+		x := view(t.o.Terms[n].X)
+		t.multiply(w, x, packedRight(pack, x.cols), i0, m)
+		pack = pack[ceil(t.out.cols, tileCols)*tileCols*x.cols:]
+	}
+}
+
+// multiply adds the product of rows i0 to i0+m of x.
+func (t *thinProduct) multiply(w *worker, x matrix, b right, i0, m int) {
+	whole := m / tileRows * tileRows
+	block := depthBlock(x.cols)
+	if rest := m - whole; rest > 0 {
+		packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, rest, 0, x.cols)
+	}
+	for p := 0; p < x.cols; p += block {
+		k := min(block, x.cols-p)
+		bp := b
+		bp.data = b.data[p*tileCols:]
+		if whole > 0 {
+			a := left{x.data[i0*x.stride+p:], tileRows * x.stride, x.stride, 1}
+			w.tiles(t.v, whole, t.out.cols, k, a, bp, t.out.data[i0*t.out.stride:], t.out.stride, 1, true)
+		}
+		if whole < m {
+			a := packedLeft(w.private[p*tileRows:], x.cols)
+			w.tiles(t.v, m-whole, t.out.cols, k, a, bp, t.out.data[(i0+whole)*t.out.stride:], t.out.stride, 1, true)
+		}
+	}
+}
+
+// rowsProduct is a product with few rows, as in generation: a task reads its
+// part of the weights once and does no packing.
+type rowsProduct struct {
+	v    *vectors
+	o    *kernels.Product
+	out  matrix
+	base matrix
+	bias []float32
+}
+
+const (
+	rowsCols  = 64  // columns per task
+	rowsDepth = 256 // depth summed apart, for accuracy
+)
+
+// rowsPrivate is room for partial sums, and for a row of weights that must be
+// narrowed from F64.
+func rowsPrivate(o *kernels.Product) int {
+	n := 0
+	for _, t := range o.Terms {
+		if t.W.DType == kernels.F64 {
+			n = max(n, t.X.Cols, rowsCols)
+		}
+	}
+	return aligned(n) + fewRows*rowsCols
+}
+
+func (b *Backend) productRows(o *kernels.Product, bias []float32) {
+	r := &b.rows
+	*r = rowsProduct{v: b.v, o: o, out: view(o.Out), base: optional(o.Add), bias: bias}
+	tasks := ceil(r.out.cols, rowsCols)
+	if o.FLOPs() < smallWork/4 {
+		b.pool.inline(r, tasks)
+		return
+	}
+	b.pool.run(r, tasks)
+}
+
+func (r *rowsProduct) do(w *worker, task int) {
+	j := task * rowsCols
+	n := min(rowsCols, r.out.cols-j)
+	for t := range r.out.rows {
+		startRow(r.v, r.out.row(t)[j:j+n], r.base, r.bias, t, j)
+	}
+	for i := range r.o.Terms {
+		t := &r.o.Terms[i]
+		x, wt := view(t.X), weightsOf(t.W)
+		if t.Transposed {
+			r.along(w, x, wt, float32(t.Scale), j, n)
+		} else {
+			r.across(w, x, wt, float32(t.Scale), j, n)
+		}
+	}
+}
+
+// across adds dot products with rows of the weights.
+func (r *rowsProduct) across(w *worker, x matrix, wt weights, scale float32, j, n int) {
+	for c := j; c < j+n; c++ {
+		dtype, row := r.stored(w, wt, c, 0, x.cols)
+		for t := range x.rows {
+			r.out.row(t)[c] += scale * r.v.dot[dtype](x.row(t), row)
+		}
+	}
+}
+
+// along adds multiples of rows of the weights.
+func (r *rowsProduct) along(w *worker, x matrix, wt weights, scale float32, j, n int) {
+	sums := w.private[len(w.private)-fewRows*rowsCols:]
+	for p0 := 0; p0 < x.cols; p0 += rowsDepth {
+		clear(sums)
+		for p := p0; p < min(p0+rowsDepth, x.cols); p++ {
+			dtype, row := r.stored(w, wt, p, j, n)
+			for t := range x.rows {
+				r.v.axpy[dtype](sums[t*rowsCols:][:n], row, scale*x.row(t)[p])
+			}
+		}
+		for t := range x.rows {
+			out := r.out.row(t)[j : j+n]
+			r.v.add(out, out, sums[t*rowsCols:][:n])
+		}
+	}
+}
+
+// stored returns n weights from (i, j) on in a type that the vectors read.
+func (r *rowsProduct) stored(w *worker, wt weights, i, j, n int) (kernels.DType, *byte) {
+	if wt.dtype != kernels.F64 {
+		return wt.dtype, &wt.at(i, j)[0]
+	}
+	row := w.private[:n]
+	wt.decode(r.v, row, i, j)
+	return kernels.F32, &bytesOf(matrix{row, 1, n, n}).data[0]
+}

@@ -1,0 +1,67 @@
+package cpu
+
+import "graft/kernels"
+
+// A micro-tile of a product is tileRows × tileCols elements: twelve vectors
+// of eight float32, what the sixteen AVX2 registers leave room for.
+const (
+	tileRows = 6
+	tileCols = 16
+)
+
+// vectors is one instruction set's inner loops; everything above them is the
+// same for all sets. Slices that take part in one call are as long as the
+// first, unless the comment says otherwise.
+type vectors struct {
+	name string
+
+	// tile computes a micro-tile: C = alpha·A·B, plus the old C where add is
+	// set. A(i, p) = a[i·arow + p·astep], B(p, j) = b[p·bstep + j] and
+	// C(i, j) = c[i·ldc + j], for i < tileRows, j < tileCols, p < k.
+	tile func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
+	// tilePacked is tile for arow = 1, astep = tileRows, bstep = tileCols.
+	tilePacked func(k int, a, b, c *float32, ldc int, alpha float32, add bool)
+
+	// across packs tileCols rows (stride bytes apart) of k elements, a
+	// multiple of 8, as k groups of tileCols: dst[p·16+i] = scale·row i[p].
+	// Only F32, BF16 and F16 have one.
+	across [kernels.BF16 + 1]func(dst *float32, src *byte, stride, k int, scale float32)
+	// across6 is the same for tileRows rows of F32.
+	across6 func(dst *float32, src *byte, stride, k int)
+	// along packs the first 16 elements of k rows: dst[p·16+j] = scale·row p[j].
+	along [kernels.BF16 + 1]func(dst *float32, src *byte, stride, k int, scale float32)
+
+	widen [kernels.BF16 + 1]func(dst []float32, src *byte)        // dst = src
+	dot   [kernels.BF16 + 1]func(x []float32, w *byte) float32    // Σ x·w
+	axpy  [kernels.BF16 + 1]func(y []float32, w *byte, a float32) // y += a·w
+	scale func(y []float32, a float32)                            // y *= a
+	add   func(out, a, b []float32)                               // out = a + b
+	maxOf func(x []float32) float32                               // -Inf for none
+	exp   func(x []float32, shift float32) float32                // x = exp(x - shift); Σ x
+	cap   func(x []float32, c float32)                            // x = c·tanh(x/c)
+	// score turns capped scores s and dp = ∂/∂p into p = exp(s - lse) and
+	// ds = p·(dp - d)·(1 - s²·ic2), in place.
+	score func(s, dp []float32, lse, d, ic2 float32)
+
+	sumSquares   func(x []float32) float32
+	sumSquares64 func(x []float32) float64
+	normalize    func(out, x, w []float32, inv float32)              // out = x·inv·w
+	dot3         func(x, y, w []float32) float32                     // Σ x·y·w
+	normGrad     func(dx, x, dout, w []float32, inv, c float32)      // dx = inv·dout·w - c·x
+	weightGrad   func(dw, x, dout []float32, inv float32)            // dw += dout·x·inv
+	rotate       func(lo, hi, xlo, xhi, cos, sin []float32)          // (lo, hi) = (xlo·cos - xhi·sin, xhi·cos + xlo·sin)
+	unrotate     func(lo, hi, xlo, xhi, cos, sin []float32)          // the inverse
+	gated        [3]func(out, gate, up []float32)                    // by kernels.Act
+	gatedGrad    [3]func(dgate, dup, gate, up, dout []float32)       // by kernels.Act
+	dropout      func(out, x []float32, d *mask, row, column uint64) // column is a multiple of 4
+	adam         func(p, m, v, g []float32, c *adamFactors)
+	peak         func(rounds int) float64 // floating point operations done
+}
+
+// adamFactors are the scalars of an AdamW update.
+type adamFactors struct {
+	clip, keep         float32 // gradient factor; 1 - LR·decay
+	beta1, rest1       float32 // β1, 1-β1
+	beta2, rest2       float32 // β2, 1-β2
+	rate, root, offset float32 // LR/(1-β1^t), 1/(1-β2^t), ε
+}

@@ -1,0 +1,316 @@
+package kerneltest
+
+import (
+	"fmt"
+
+	"graft/kernels"
+)
+
+// rowCounts are the numbers of tokens that most kinds are tried with.
+var rowCounts = []int{0, 1, 2, 5, 17, 33, 100}
+
+// widths are ragged numbers of columns.
+var widths = []int{1, 3, 16, 48, 65, 130}
+
+var weightTypes = []kernels.DType{kernels.F32, kernels.F16, kernels.BF16, kernels.F64}
+
+func cases() []testCase {
+	var out []testCase
+	add := func(name string, f func(g *rig) kernels.Op) { out = append(out, testCase{name, f}) }
+	embeddings(add)
+	norms(add)
+	products(add)
+	rotaries(add)
+	attentions(add)
+	gates(add)
+	rowsCases(add)
+	losses(add)
+	optimizers(add)
+	return out
+}
+
+type adder func(name string, f func(g *rig) kernels.Op)
+
+func embeddings(add adder) {
+	for _, t := range rowCounts {
+		for i, w := range widths {
+			d := weightTypes[i%len(weightTypes)]
+			add(fmt.Sprintf("embed %d×%d %v", t, w, d), func(g *rig) kernels.Op {
+				return &kernels.Embed{Tokens: g.indices("tokens", g.below(t, 9)), Table: g.weight("table", d, 9, w), Out: g.out("out", t, w), Scale: 1.5}
+			})
+			add(fmt.Sprintf("embed_grad %d×%d", t, w), func(g *rig) kernels.Op {
+				return &kernels.EmbedGrad{Tokens: g.indices("tokens", g.below(t, 9)), DOut: g.in("dout", t, w), DTable: g.change("dtable", 9, w), Scale: 1.5}
+			})
+		}
+	}
+}
+
+func norms(add adder) {
+	for _, t := range rowCounts {
+		for i, w := range append(widths, 576, 1025) {
+			groups := 1 + i%3
+			d := weightTypes[i%len(weightTypes)]
+			scale := []float64{1, 1e-3, 1e3}[i%3]
+			offset := float64(i % 2)
+			cols := groups * w
+			add(fmt.Sprintf("rms_norm %d×%d×%d %v", t, groups, w, d), func(g *rig) kernels.Op {
+				return &kernels.RMSNorm{X: g.scaled("x", t, cols, scale), Weight: g.weight("weight", d, 1, w), Out: g.out("out", t, cols),
+					InvRMS: g.out("inv", t, groups), Eps: 1e-6, Offset: offset}
+			})
+			add(fmt.Sprintf("rms_norm with residual %d×%d×%d %v", t, groups, w, d), func(g *rig) kernels.Op {
+				return &kernels.RMSNorm{X: g.scaled("x", t, cols, scale), Residual: g.scaled("residual", t, cols, scale), Sum: g.out("sum", t, cols),
+					Weight: g.weight("weight", d, 1, w), Out: g.out("out", t, cols), InvRMS: g.out("inv", t, groups), Eps: 1e-6, Offset: offset}
+			})
+			for variant := range 4 {
+				add(fmt.Sprintf("rms_norm_grad %d×%d×%d %v variant %d", t, groups, w, d, variant), func(g *rig) kernels.Op {
+					o := &kernels.RMSNormGrad{X: g.in("x", t, cols), InvRMS: g.in("inv", t, groups), Weight: g.weight("weight", d, 1, w),
+						Offset: offset}
+					switch variant {
+					case 0:
+						o.DOut, o.DX = g.in("dout", t, cols), g.out("dx", t, cols)
+					case 1:
+						o.DOut, o.Add, o.DX = g.in("dout", t, cols), g.in("add", t, cols), g.out("dx", t, cols)
+						o.DWeight = g.change("dweight", 1, w)
+					case 2:
+						o.DOut = g.change("dout and dx", t, cols)
+						o.DX, o.Add = o.DOut, g.in("add", t, cols)
+					case 3:
+						o.DOut, o.Add = g.in("dout", t, cols), g.change("add and dx", t, cols)
+						o.DX = o.Add
+					}
+					return o
+				})
+			}
+		}
+	}
+}
+
+func products(add adder) {
+	type shape struct{ t, n, k int }
+	var shapes []shape
+	for _, t := range rowCounts {
+		shapes = append(shapes, shape{t, 5, 3}, shape{t, 64, 48}, shape{t, 1, 130}, shape{t, 33, 1}, shape{t, 8, 65}, shape{t, 65, 8}, shape{t, 130, 300})
+	}
+	shapes = append(shapes, shape{70, 200, 600}, shape{3, 1000, 17})
+	for i, s := range shapes {
+		d := weightTypes[i%len(weightTypes)]
+		for _, transposed := range []bool{false, true} {
+			w := func(g *rig, name string, d kernels.DType, k int) *kernels.Tensor {
+				if transposed {
+					return g.weight(name, d, k, s.n)
+				}
+				return g.weight(name, d, s.n, k)
+			}
+			add(fmt.Sprintf("product %d×%d×%d %v transposed=%v", s.t, s.n, s.k, d, transposed), func(g *rig) kernels.Op {
+				return &kernels.Product{Terms: []kernels.Term{{X: g.in("x", s.t, s.k), W: w(g, "w", d, s.k), Transposed: transposed, Scale: 1}},
+					Out: g.out("out", s.t, s.n)}
+			})
+			add(fmt.Sprintf("product with everything %d×%d×%d %v transposed=%v", s.t, s.n, s.k, d, transposed), func(g *rig) kernels.Op {
+				return &kernels.Product{Terms: []kernels.Term{
+					{X: g.in("x", s.t, s.k), W: w(g, "w", d, s.k), Transposed: transposed, Scale: 0.5},
+					{X: g.in("u", s.t, 4), W: g.weight("b", kernels.F32, s.n, 4), Scale: -2},
+					{X: g.in("y", s.t, 7), W: g.weight("v", kernels.BF16, 7, s.n), Transposed: true, Scale: 1},
+				}, Bias: g.weight("bias", d, 1, s.n), Add: g.in("add", s.t, s.n), Out: g.out("out", s.t, s.n)}
+			})
+		}
+		add(fmt.Sprintf("product in place %d×%d×%d", s.t, s.n, s.k), func(g *rig) kernels.Op {
+			out := g.change("add and out", s.t, s.n)
+			return &kernels.Product{Terms: []kernels.Term{{X: g.in("x", s.t, s.k), W: g.weight("w", d, s.n, s.k), Scale: 1}}, Add: out, Out: out}
+		})
+		add(fmt.Sprintf("copy %d×%d", s.t, s.n), func(g *rig) kernels.Op {
+			return &kernels.Product{Add: g.in("add", s.t, s.n), Out: g.out("out", s.t, s.n)}
+		})
+		add(fmt.Sprintf("weight_grad %d×%d×%d", s.t, s.n, s.k), func(g *rig) kernels.Op {
+			return &kernels.WeightGrad{DY: g.in("dy", s.t, s.n), X: g.in("x", s.t, s.k), DW: g.change("dw", s.n, s.k), Scale: 0.75}
+		})
+		add(fmt.Sprintf("bias_grad %d×%d", s.t, s.n), func(g *rig) kernels.Op {
+			return &kernels.BiasGrad{DY: g.in("dy", s.t, s.n), DBias: g.change("dbias", 1, s.n)}
+		})
+	}
+}
+
+func rotaries(add adder) {
+	for _, t := range rowCounts {
+		for _, s := range []struct{ dim, half, heads int }{{2, 1, 1}, {8, 4, 3}, {20, 10, 2}, {16, 5, 2}, {64, 32, 3}} {
+			add(fmt.Sprintf("rotary_table %d×%d", t, s.half), func(g *rig) kernels.Op {
+				return &kernels.RotaryTable{Positions: g.indices("positions", g.below(t, 100000)), Freqs: g.weight("freqs", kernels.F64, 1, s.half),
+					Out: g.out("out", t, 2*s.half), Scale: 1.25}
+			})
+			for _, inverse := range []bool{false, true} {
+				add(fmt.Sprintf("rotary %d×%d×%d/%d inverse=%v", t, s.heads, s.dim, s.half, inverse), func(g *rig) kernels.Op {
+					return &kernels.Rotary{X: g.in("x", t, s.heads*s.dim), Table: g.in("table", t, 2*s.half), Out: g.out("out", t, s.heads*s.dim),
+						HeadDim: s.dim, Inverse: inverse}
+				})
+			}
+			add(fmt.Sprintf("rotary in place %d×%d×%d/%d", t, s.heads, s.dim, s.half), func(g *rig) kernels.Op {
+				x := g.change("x", t, s.heads*s.dim)
+				return &kernels.Rotary{X: x, Table: g.in("table", t, 2*s.half), Out: x, HeadDim: s.dim}
+			})
+		}
+	}
+}
+
+func attentions(add adder) {
+	for _, lengths := range [][]int32{{1}, {2}, {5, 1, 3}, {33}, {17, 64, 1, 19}, {100, 31}, {150}} {
+		for _, s := range []struct {
+			heads, kv, dim, window int
+			cap, scale, size       float64
+		}{
+			{1, 1, 8, 0, 0, 0.35, 1}, {4, 2, 16, 0, 0, 0.25, 1}, {3, 1, 20, 7, 0, 0.2, 1}, {4, 4, 8, 0, 5, 0.35, 3},
+			{6, 2, 64, 20, 2, 0.125, 1}, {2, 1, 10, 0, 0, 1, 30}, {9, 3, 64, 0, 0, 0.125, 1}, {2, 2, 5, 1, 0, 0.4, 1},
+		} {
+			bounds := []int32{0}
+			for _, n := range lengths {
+				bounds = append(bounds, bounds[len(bounds)-1]+n)
+			}
+			t := int(bounds[len(lengths)])
+			q, kv := s.heads*s.dim, s.kv*s.dim
+			shape := kernels.AttentionShape{HeadDim: s.dim, Scale: s.scale, Window: s.window, SoftCap: s.cap}
+			name := fmt.Sprintf("%v %+v", lengths, s)
+			add("attention "+name, func(g *rig) kernels.Op {
+				return &kernels.Attention{Q: g.scaled("q", t, q, s.size), K: g.scaled("k", t, kv, s.size), V: g.in("v", t, kv),
+					Bounds: g.indices("bounds", bounds), Out: g.out("out", t, q), LSE: g.out("lse", t, s.heads), AttentionShape: shape}
+			})
+			add("attention_grad "+name, func(g *rig) kernels.Op { return attentionGrad(g, shape, bounds, t, q, kv, s.heads, s.size) })
+		}
+	}
+}
+
+// attentionGrad makes the operation with the outputs that the reference
+// computes for its inputs.
+func attentionGrad(g *rig, shape kernels.AttentionShape, bounds []int32, t, q, kv, heads int, size float64) kernels.Op {
+	qs, ks, vs := g.normal(t*q, size), g.normal(t*kv, size), g.normal(t*kv, 1)
+	oracle := &rig{backend: newReference(), round: g.round}
+	defer oracle.backend.Close()
+	f := &kernels.Attention{
+		Q: oracle.add("q", input, kernels.F64, t, q, 0, qs), K: oracle.add("k", input, kernels.F64, t, kv, 0, ks),
+		V: oracle.add("v", input, kernels.F64, t, kv, 0, vs), Bounds: oracle.indices("bounds", bounds),
+		Out: oracle.out("out", t, q), LSE: oracle.out("lse", t, heads), AttentionShape: shape,
+	}
+	if err := oracle.backend.Run([]kernels.Op{f}, nil); err != nil {
+		panic(err)
+	}
+	in := func(name string, cols int, v []float64) *kernels.Tensor {
+		return g.add(name, input, g.float(), t, cols, g.padding, v)
+	}
+	return &kernels.AttentionGrad{
+		Q: in("q", q, qs), K: in("k", kv, ks), V: in("v", kv, vs), Bounds: g.indices("bounds", bounds),
+		Out: in("out", q, f.Out.Float64s()), LSE: in("lse", heads, f.LSE.Float64s()), DOut: g.in("dout", t, q),
+		DQ: g.out("dq", t, q), DK: g.out("dk", t, kv), DV: g.out("dv", t, kv), AttentionShape: shape,
+	}
+}
+
+func gates(add adder) {
+	for _, t := range rowCounts {
+		for _, w := range widths {
+			for _, act := range []kernels.Act{kernels.SiLU, kernels.GELU, kernels.GELUTanh} {
+				scale := []float64{1, 10, 100}[w%3]
+				name := fmt.Sprintf("%d×%d act %d", t, w, act)
+				add("gated "+name, func(g *rig) kernels.Op {
+					return &kernels.Gated{Gate: g.scaled("gate", t, w, scale), Up: g.in("up", t, w), Out: g.out("out", t, w), Act: act}
+				})
+				add("gated in place "+name, func(g *rig) kernels.Op {
+					x := g.change("gate and out", t, w)
+					return &kernels.Gated{Gate: x, Up: g.in("up", t, w), Out: x, Act: act}
+				})
+				add("gated_grad "+name, func(g *rig) kernels.Op {
+					return &kernels.GatedGrad{Gate: g.scaled("gate", t, w, scale), Up: g.in("up", t, w), DOut: g.in("dout", t, w),
+						DGate: g.out("dgate", t, w), DUp: g.out("dup", t, w), Act: act}
+				})
+				add("gated_grad in place "+name, func(g *rig) kernels.Op {
+					o := &kernels.GatedGrad{Gate: g.change("gate and dgate", t, w), Up: g.change("up and dup", t, w), DOut: g.in("dout", t, w), Act: act}
+					o.DGate, o.DUp = o.Gate, o.Up
+					return o
+				})
+				add("gated_grad over dout "+name, func(g *rig) kernels.Op {
+					o := &kernels.GatedGrad{Gate: g.in("gate", t, w), Up: g.in("up", t, w), DOut: g.change("dout and dgate", t, w), DUp: g.out("dup", t, w), Act: act}
+					o.DGate = o.DOut
+					return o
+				})
+			}
+		}
+	}
+}
+
+func rowsCases(add adder) {
+	for _, t := range rowCounts {
+		for _, w := range widths {
+			var picked []int32
+			for i := int32(0); i < int32(t); i += 1 + i%3 {
+				picked = append(picked, i)
+			}
+			n := len(picked)
+			name := fmt.Sprintf("%d of %d×%d", n, t, w)
+			add("gather "+name, func(g *rig) kernels.Op {
+				return &kernels.Gather{Rows: g.indices("rows", picked), X: g.in("x", t, w), Out: g.out("out", n, w)}
+			})
+			add("scatter "+name, func(g *rig) kernels.Op {
+				return &kernels.Scatter{Rows: g.indices("rows", picked), X: g.in("x", n, w), Out: g.out("out", t, w)}
+			})
+			add("sum "+name, func(g *rig) kernels.Op {
+				return &kernels.Sum{A: g.in("a", t, w), B: g.in("b", t, w), Out: g.out("out", t, w)}
+			})
+			add("sum in place "+name, func(g *rig) kernels.Op {
+				b := g.change("b and out", t, w)
+				return &kernels.Sum{A: g.in("a", t, w), B: b, Out: b}
+			})
+			add("zero "+name, func(g *rig) kernels.Op { return &kernels.Zero{Out: g.out("out", t, w)} })
+			for _, p := range []float64{0.1, 0.5, 0.9} {
+				add(fmt.Sprintf("dropout %g %s", p, name), func(g *rig) kernels.Op {
+					return &kernels.Dropout{X: g.in("x", t, w), Out: g.out("out", t, w), P: p, Seed: 1 << 40, Stream: 7, Step: 3, Row: 11}
+				})
+			}
+		}
+	}
+}
+
+func losses(add adder) {
+	for _, s := range []struct {
+		n, vocab, k int
+		cap, scale  float64
+		size        float64
+	}{
+		{0, 10, 4, 0, 1, 1}, {1, 2, 1, 0, 1, 1}, {2, 17, 5, 0, 1, 1}, {7, 320, 64, 3, 0.5, 1}, {33, 1000, 48, 0, 1, 1},
+		{5, 300, 64, 0, 1, 100}, {100, 513, 65, 0, 1, 1}, {3, 5000, 16, 0, 2, 1},
+	} {
+		for i, d := range weightTypes {
+			name := fmt.Sprintf("cross_entropy %d×%d×%d %v cap %g", s.n, s.vocab, s.k, d, s.cap)
+			if i == 0 || s.n < 10 {
+				add(name+", loss only", func(g *rig) kernels.Op {
+					return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(s.n, s.vocab)), Loss: g.out("loss", s.n, 1),
+						LogitScale: s.scale, SoftCap: s.cap,
+						Terms: []kernels.HeadTerm{{X: g.scaled("x", s.n, s.k, s.size), W: g.weight("w", d, s.vocab, s.k), Scale: 1}}}
+				})
+				add(name+", with gradients", func(g *rig) kernels.Op {
+					return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(s.n, s.vocab)), Loss: g.out("loss", s.n, 1),
+						LogitScale: s.scale, SoftCap: s.cap,
+						Terms: []kernels.HeadTerm{
+							{X: g.scaled("x", s.n, s.k, s.size), W: g.weight("w", d, s.vocab, s.k), Scale: 1, DX: g.out("dx", s.n, s.k)},
+							{X: g.in("u", s.n, 3), W: g.in("b", s.vocab, 3), Scale: 0.5, DX: g.out("du", s.n, 3), DW: g.change("db", s.vocab, 3)},
+						}}
+				})
+			}
+		}
+	}
+}
+
+func optimizers(add adder) {
+	for _, n := range []int{1, 3, 64, 1000, 5001, 20000} {
+		for _, limit := range []float64{0, 0.5, 1e6} {
+			add(fmt.Sprintf("clip_norm %d max %g", n, limit), func(g *rig) kernels.Op {
+				return &kernels.ClipNorm{Grad: g.flat("grad", input, n, g.normal(n, 1)), Out: g.flat("out", output, 2, nil), Divisor: 7, Max: limit}
+			})
+		}
+		for _, step := range []int{1, 2, 1000} {
+			add(fmt.Sprintf("adamw %d step %d", n, step), func(g *rig) kernels.Op {
+				v := g.normal(n, 1)
+				for i := range v {
+					v[i] *= v[i]
+				}
+				return &kernels.AdamW{Grad: g.flat("grad", input, n, g.normal(n, 1)), Clip: g.flat("clip", input, 2, []float64{2, 0.25}),
+					P: g.flat("p", update, n, g.normal(n, 1)), M: g.flat("m", update, n, g.normal(n, 0.1)), V: g.flat("v", update, n, v),
+					LR: 1e-2, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.01, Step: step}
+			})
+		}
+	}
+}

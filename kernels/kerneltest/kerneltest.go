@@ -1,0 +1,261 @@
+// Package kerneltest is the one conformance suite that every backend passes.
+//
+//	func TestConformance(t *testing.T) {
+//		b := cpu.New(cpu.Options{})
+//		defer b.Close()
+//		kerneltest.Forward(t, b, 5e-6)
+//	}
+//
+// Forward runs every kind of operation at many shapes on the backend and on
+// the reference, with the same inputs, and compares what they write. Around
+// that it checks what a wrong kernel would get away with: outputs start as
+// NaN, every tensor lies between guard bytes (also in the gaps between rows),
+// inputs must be left as they were, and a second run must give the same bits.
+//
+// Gradients compares the gradient kinds of a float64 backend with difference
+// quotients of the forward kinds.
+package kerneltest
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+
+	"graft/kernels"
+	"graft/kernels/random"
+	"graft/kernels/reference"
+)
+
+// Reporter takes what the suite finds; a *testing.T is one.
+type Reporter interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
+// Forward checks all kinds. tolerance bounds the error of every element,
+// relative to the largest value of its row.
+func Forward(r Reporter, b kernels.Backend, tolerance float64) {
+	r.Helper()
+	for _, c := range cases() {
+		forward(r, b, c, tolerance)
+	}
+}
+
+// testCase makes an operation from a rig's tensors. It is called once for each
+// backend and must ask for the same tensors each time.
+type testCase struct {
+	name string
+	make func(g *rig) kernels.Op
+}
+
+func forward(r Reporter, b kernels.Backend, c testCase, tolerance float64) {
+	r.Helper()
+	for _, padding := range []int{0, 3} {
+		name := fmt.Sprintf("%s, gaps of %d", c.name, padding)
+		oracle := reference.New()
+		want := &rig{backend: oracle, round: b.Info().Float, padding: padding}
+		first := &rig{backend: b, round: b.Info().Float, padding: padding}
+		second := &rig{backend: b, round: b.Info().Float, padding: padding}
+		wantOp, op, again := c.make(want), c.make(first), c.make(second)
+		for _, x := range []struct {
+			g  *rig
+			op kernels.Op
+		}{{want, wantOp}, {first, op}, {second, again}} {
+			if err := x.g.backend.Run([]kernels.Op{x.op}, nil); err != nil {
+				r.Errorf("%s: %v", name, err)
+			}
+		}
+		first.checkMemory(r, name)
+		for i, t := range first.tensors {
+			if t.role != input {
+				compare(r, fmt.Sprintf("%s: %s", name, t.t.Name), t.t, want.tensors[i].t, tolerance)
+			}
+			if !bytes.Equal(t.memory(), second.tensors[i].memory()) {
+				r.Errorf("%s: %s: a second run gave other bits", name, t.t.Name)
+			}
+		}
+		oracle.Close()
+	}
+}
+
+// compare reports the first row with an error above tolerance.
+func compare(r Reporter, name string, got, want *kernels.Tensor, tolerance float64) {
+	r.Helper()
+	g, w := got.Float64s(), want.Float64s()
+	var all float64
+	for _, v := range w {
+		all = max(all, math.Abs(v))
+	}
+	for i := range want.Rows {
+		row := w[i*want.Cols : (i+1)*want.Cols]
+		scale := 1e-3 * all // a row of almost nothing is judged by its neighbours
+		for _, v := range row {
+			scale = max(scale, math.Abs(v))
+		}
+		for j, v := range row {
+			x := g[i*want.Cols+j]
+			if d := math.Abs(x - v); !(d <= tolerance*scale) {
+				r.Errorf("%s: element (%d, %d) is %v, want %v (%.2g of the row's scale %.3g)", name, i, j, x, v, d/scale, scale)
+				return
+			}
+		}
+	}
+}
+
+type role uint8
+
+const (
+	input  role = iota
+	output      // starts as NaN
+	update      // starts with values, and is changed
+)
+
+// tensor is a tensor of a rig, with what its memory held before the run.
+type tensor struct {
+	t      *kernels.Tensor
+	role   role
+	before []byte
+}
+
+func (t tensor) memory() []byte {
+	b := make([]byte, t.t.Buf.Size())
+	t.t.Buf.Read(b, 0)
+	return b
+}
+
+// rig makes tensors on a backend. Two rigs that are asked for the same tensors
+// hold the same values.
+type rig struct {
+	backend kernels.Backend
+	round   kernels.DType // the type that all values are rounded to
+	padding int           // elements between rows
+	tensors []tensor
+	draws   uint64
+}
+
+const guardBytes = 64
+
+func (g *rig) float() kernels.DType { return g.backend.Info().Float }
+
+// add makes a tensor between guards. values are row-major, without gaps.
+func (g *rig) add(name string, role role, d kernels.DType, rows, cols, padding int, values []float64) *kernels.Tensor {
+	stride := cols + padding
+	size := d.Size()
+	data := bytes.Repeat([]byte{0xa5}, 2*guardBytes+rows*stride*size)
+	t := &kernels.Tensor{Name: name, DType: d, Rows: rows, Cols: cols, Stride: stride, Off: guardBytes}
+	for i := range rows {
+		row := data[guardBytes+i*stride*size:][:cols*size]
+		if role == output {
+			for j := range cols {
+				kernels.EncodeFloat64(row[j*size:], []float64{math.NaN()}, d)
+			}
+		} else {
+			kernels.EncodeFloat64(row, values[i*cols:(i+1)*cols], d)
+		}
+	}
+	g.place(t, role, data)
+	return t
+}
+
+func (g *rig) place(t *kernels.Tensor, role role, data []byte) {
+	buf, err := g.backend.Alloc(len(data))
+	if err != nil {
+		panic(err)
+	}
+	buf.Write(data, 0)
+	t.Buf = buf
+	g.tensors = append(g.tensors, tensor{t, role, data})
+}
+
+// normal draws values of a standard normal distribution times scale.
+func (g *rig) normal(n int, scale float64) []float64 {
+	v := make([]float64, n)
+	for i := range v {
+		g.draws++
+		v[i] = scale * random.Normal(11, random.Init, 0, g.draws)
+	}
+	b := make([]byte, n*g.round.Size())
+	kernels.EncodeFloat64(b, v, g.round)
+	kernels.DecodeFloat64(v, b, g.round)
+	return v
+}
+
+// in returns an input of random values in the backend's floating type.
+func (g *rig) in(name string, rows, cols int) *kernels.Tensor { return g.scaled(name, rows, cols, 1) }
+
+func (g *rig) scaled(name string, rows, cols int, scale float64) *kernels.Tensor {
+	return g.add(name, input, g.float(), rows, cols, g.padding, g.normal(rows*cols, scale))
+}
+
+// out returns an output, which holds NaN until it is written.
+func (g *rig) out(name string, rows, cols int) *kernels.Tensor {
+	return g.add(name, output, g.float(), rows, cols, g.padding, nil)
+}
+
+// change returns a tensor that the operation reads and writes.
+func (g *rig) change(name string, rows, cols int) *kernels.Tensor {
+	return g.add(name, update, g.float(), rows, cols, g.padding, g.normal(rows*cols, 1))
+}
+
+// flat is change without gaps, for what is always one row.
+func (g *rig) flat(name string, role role, n int, values []float64) *kernels.Tensor {
+	return g.add(name, role, g.float(), 1, n, 0, values)
+}
+
+// weight returns a frozen weight of a stored type. Rows are adjacent, as in
+// files. The values are those that the type can hold.
+func (g *rig) weight(name string, d kernels.DType, rows, cols int) *kernels.Tensor {
+	v := g.normal(rows*cols, 1)
+	b := make([]byte, len(v)*d.Size())
+	kernels.EncodeFloat64(b, v, d)
+	t := &kernels.Tensor{Name: name, DType: d, Rows: rows, Cols: cols, Stride: cols}
+	buf, err := g.backend.Wrap(b)
+	if err != nil {
+		panic(err)
+	}
+	t.Buf = buf
+	g.tensors = append(g.tensors, tensor{t, input, b})
+	return t
+}
+
+// indices returns a column of I32.
+func (g *rig) indices(name string, v []int32) *kernels.Tensor {
+	data := bytes.Repeat([]byte{0xa5}, 2*guardBytes+4*len(v))
+	t := &kernels.Tensor{Name: name, DType: kernels.I32, Rows: len(v), Cols: 1, Stride: 1, Off: guardBytes}
+	g.place(t, input, data)
+	t.SetInt32s(v)
+	t.Buf.Read(data, 0)
+	return t
+}
+
+// below draws n numbers from 0 to limit-1.
+func (g *rig) below(n, limit int) []int32 {
+	v := make([]int32, n)
+	for i := range v {
+		g.draws++
+		v[i] = int32(random.At(11, random.Init, 1, g.draws)[0] % uint32(limit))
+	}
+	return v
+}
+
+// checkMemory looks for bytes that changed and must not have: all of an input,
+// and what lies around the elements of the others.
+func (g *rig) checkMemory(r Reporter, name string) {
+	r.Helper()
+	for _, t := range g.tensors {
+		now := t.memory()
+		if t.role != input { // forget the elements
+			size := t.t.DType.Size()
+			for i := range t.t.Rows {
+				at := t.t.Off + i*t.t.Stride*size
+				copy(now[at:at+t.t.Cols*size], t.before[at:])
+			}
+		}
+		for i := range now {
+			if now[i] != t.before[i] {
+				r.Errorf("%s: %s: byte %d, which is not the operation's to write, has changed", name, t.t.Name, i-t.t.Off)
+				break
+			}
+		}
+	}
+}

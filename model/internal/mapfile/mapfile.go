@@ -1,0 +1,81 @@
+// Package mapfile gives read-only access to the bytes of a file without
+// reading them: on Linux and macOS the file is mapped, so that opening costs
+// the same for a kilobyte and for a terabyte and pages are loaded when they are
+// first touched; elsewhere the file is read.
+//
+// A mapping shows the file itself, not a copy. Whoever truncates a mapped file
+// in place makes the next access to the lost pages a SIGBUS, which ends the
+// process: programs must replace weights by renaming a new file over the old
+// one, as all writers of this project do. runtime/debug.SetPanicOnFault would
+// turn the fault into a panic, but only on the goroutine that asked for it;
+// the bytes are read by the kernels' worker goroutines long after the file was
+// opened, where no one could do more than stop as well. So it is not used.
+package mapfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+)
+
+// File is an open file. Data must not be written to, nor used after Close.
+type File struct {
+	Path   string
+	Data   []byte
+	mapped bool
+}
+
+// Open maps a regular file. Errors begin with the path.
+func Open(path string) (*File, error) {
+	// Asked before opening, because opening a named pipe waits for a writer.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, wrap(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, wrap(path, err)
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return nil, wrap(path, err)
+	}
+	if info.Size() > math.MaxInt {
+		return nil, fmt.Errorf("%s: %d bytes are too many for this machine", path, info.Size())
+	}
+	m := &File{Path: path}
+	if info.Size() == 0 { // an empty mapping is an error
+		return m, nil
+	}
+	if m.Data, m.mapped, err = load(f, int(info.Size())); err != nil {
+		return nil, wrap(path, err)
+	}
+	return m, nil
+}
+
+// Close unmaps the file. Closing twice does nothing.
+func (m *File) Close() error {
+	data, mapped := m.Data, m.mapped
+	m.Data, m.mapped = nil, false
+	if !mapped {
+		return nil
+	}
+	if err := unload(data); err != nil {
+		return wrap(m.Path, err)
+	}
+	return nil
+}
+
+// wrap puts the path in front, once.
+func wrap(path string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
