@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"graft/kernels"
 	"graft/model"
 	"graft/program"
 )
@@ -32,14 +33,14 @@ func (t *Trainer) generate(prompt string) (string, error) {
 	tokens := t.promptTokens(prompt)
 	start := len(tokens)
 	for len(tokens) < start+t.cfg.Sample.MaxTokens {
-		next, err := Next(t.inferRun, t.backend.Run, t.model.Decoder, tokens)
+		token, err := next(t.inferRun, t.backend.Run, t.model.Decoder, tokens)
 		if err != nil {
 			return "", err
 		}
-		if t.ends(next) {
+		if t.ends(token) {
 			break
 		}
-		tokens = append(tokens, next)
+		tokens = append(tokens, token)
 	}
 	return t.tok.Decode(tokens[start:], true), nil
 }
@@ -68,8 +69,11 @@ func (t *Trainer) longestAnswer() int {
 	return n
 }
 
-// Next returns the most likely token after tokens.
-func Next(r *model.Run, run runner, d *model.Decoder, tokens []int32) (int32, error) {
+// runner is a backend's Run.
+type runner func(ops []kernels.Op, clock kernels.Clock) error
+
+// next returns the most likely token after tokens.
+func next(r *model.Run, run runner, d *model.Decoder, tokens []int32) (int32, error) {
 	n := int32(len(tokens))
 	positions := make([]int32, n)
 	for i := range positions {

@@ -278,4 +278,3 @@ func (t *Trainer) export() (string, error) {
 	}
 	return dir, nil
 }
-

@@ -114,8 +114,8 @@ func (h *heads) along(v *vectors, dst []float32, x matrix, head, panel, panels, 
 	}
 }
 
-// tile products of a block of scores: S = scale·Q·Kᵀ where it is not above
-// the diagonal. q holds panels of the queries from q0 on, k those of the keys
+// scores computes a block of S = scale·Q·Kᵀ where it is not above the
+// diagonal. q holds panels of the queries from q0 on, k those of the keys
 // from k0 on.
 func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []float32, q0, nq, k0, nk int) {
 	for j := 0; j < nk; j += tileCols {
@@ -129,8 +129,8 @@ func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []fl
 // attention is the forward pass; a task is a block of queries of one head.
 type attention struct {
 	heads
-	v              *vectors
-	q, k, v_       matrix
+	isa            *vectors
+	q, k, v        matrix
 	out, lse       matrix
 	keys, values   []float32 // packed
 	packing        bool
@@ -158,7 +158,7 @@ func (b *Backend) attend(o *kernels.Attention, mem []float32) {
 	}
 	a := &b.attention
 	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
-	a.v, a.q, a.k, a.v_, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
+	a.isa, a.q, a.k, a.v, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
 	a.scale, a.softCap = float32(o.Scale), float32(o.SoftCap)
 	rows := a.seq.keyPanels * tileCols
 	a.packedKeys, a.packedValues = rows*a.dim, rows*a.padded
@@ -181,8 +181,8 @@ func (b *Backend) either(small bool, j job, tasks int) {
 func (a *attention) do(w *worker, task int) {
 	if a.packing {
 		head, panel := task/a.seq.keyPanels, task%a.seq.keyPanels
-		a.across(a.v, a.keys, a.k, head, panel)
-		a.along(a.v, a.values, a.v_, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
+		a.across(a.isa, a.keys, a.k, head, panel)
+		a.along(a.isa, a.values, a.v, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
 		return
 	}
 	a.attend(w, a.seq.queries[task/a.query], task%a.query)
@@ -201,7 +201,7 @@ func (a *attention) attend(w *worker, b block, head int) {
 	q := take(&mem, blockQueries*a.dim)
 	f := factor{weights: bytesOf(a.q)}
 	for i := 0; i < nq; i += tileRows {
-		packLeft(a.v, q[i*a.dim:], f, sp.start+q0+i, min(tileRows, nq-i), head*a.dim, a.dim)
+		packLeft(a.isa, q[i*a.dim:], f, sp.start+q0+i, min(tileRows, nq-i), head*a.dim, a.dim)
 	}
 	x := softmax{take(&mem, blockQueries*blockKeys), take(&mem, blockQueries*a.padded), take(&mem, blockQueries), take(&mem, blockQueries)}
 	clear(x.out)
@@ -214,7 +214,7 @@ func (a *attention) attend(w *worker, b block, head int) {
 	values := a.values[kv*a.packedValues+sp.keyPanel*tileCols*tileCols:]
 	for k0 := a.reach(q0) / tileCols * tileCols; k0 < q0+nq; k0 += blockKeys {
 		nk := min(blockKeys, q0+nq-k0)
-		a.scores(a.v, x.s, blockKeys, a.scale, q, keys[k0*a.dim:], q0, nq, k0, nk)
+		a.scores(a.isa, x.s, blockKeys, a.scale, q, keys[k0*a.dim:], q0, nq, k0, nk)
 		for i := range nq {
 			a.soften(&x, i, q0+i, k0, nk)
 		}
@@ -236,17 +236,17 @@ func (a *attention) soften(x *softmax, i, q, k0, nk int) {
 	clear(row[hi:])
 	row = row[lo:hi]
 	if a.softCap > 0 {
-		a.v.cap(row, a.softCap)
+		a.isa.cap(row, a.softCap)
 	}
-	if m := a.v.maxOf(row); m > x.max[i] {
+	if m := a.isa.maxOf(row); m > x.max[i] {
 		if x.sum[i] != 0 {
 			shrink := exp32(x.max[i] - m)
-			a.v.scale(x.out[i*a.padded:][:a.padded], shrink)
+			a.isa.scale(x.out[i*a.padded:][:a.padded], shrink)
 			x.sum[i] *= shrink
 		}
 		x.max[i] = m
 	}
-	x.sum[i] += a.v.exp(row, x.max[i])
+	x.sum[i] += a.isa.exp(row, x.max[i])
 }
 
 // mix adds the values, each tile of rows only up to its last query's key.
@@ -256,7 +256,7 @@ func (a *attention) mix(x *softmax, values []float32, q0, nq, k0, nk int) {
 		for i := 0; i < nq; i += tileRows {
 			k := min(nk, q0+min(i+tileRows, nq)-k0)
 			if k > 0 {
-				a.v.tile(k, &x.s[i*blockKeys], blockKeys, 1, &v[0], tileCols, &x.out[i*a.padded+c*tileCols], a.padded, 1, true)
+				a.isa.tile(k, &x.s[i*blockKeys], blockKeys, 1, &v[0], tileCols, &x.out[i*a.padded+c*tileCols], a.padded, 1, true)
 			}
 		}
 	}
@@ -266,7 +266,7 @@ func (a *attention) finish(x *softmax, row, nq, head int) {
 	for i := range nq {
 		out := a.out.row(row + i)[head*a.dim:][:a.dim]
 		copy(out, x.out[i*a.padded:])
-		a.v.scale(out, 1/x.sum[i])
+		a.isa.scale(out, 1/x.sum[i])
 		a.lse.row(row + i)[head] = x.max[i] + float32(math.Log(float64(x.sum[i])))
 	}
 }

@@ -15,8 +15,8 @@ const (
 
 type attentionGrad struct {
 	heads
-	v                     *vectors
-	q, k, v_, out, lse    matrix
+	isa                   *vectors
+	q, k, v, out, lse     matrix
 	dout, dq, dk, dv      matrix
 	keys, values, keyRows []float32 // packed across, across, along
 	queries, douts        []float32 // packed as left factors
@@ -67,7 +67,7 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 	}
 	a := &b.backward
 	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
-	a.v, a.q, a.k, a.v_, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
+	a.isa, a.q, a.k, a.v, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
 	a.dout, a.dq, a.dk, a.dv = view(o.DOut), view(o.DQ), view(o.DK), view(o.DV)
 	a.scale, a.softCap, a.ic2 = float32(o.Scale), float32(o.SoftCap), 0
 	if o.SoftCap > 0 {
@@ -114,9 +114,9 @@ func (a *attentionGrad) do(w *worker, task int) {
 	switch a.phase {
 	case packKeyPanels:
 		head, panel := task/a.seq.keyPanels, task%a.seq.keyPanels
-		a.across(a.v, a.keys, a.k, head, panel)
-		a.across(a.v, a.values, a.v_, head, panel)
-		a.along(a.v, a.keyRows, a.k, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
+		a.across(a.isa, a.keys, a.k, head, panel)
+		a.across(a.isa, a.values, a.v, head, panel)
+		a.along(a.isa, a.keyRows, a.k, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
 	case packRowPanels:
 		a.packRows(task/a.seq.rowPanels, task%a.seq.rowPanels)
 	case gradients:
@@ -133,14 +133,14 @@ func (a *attentionGrad) packRows(head, panel int) {
 	p := a.seq.rows[panel]
 	row := a.seq.spans[p.span].start + int(p.first)
 	at := head*a.rowCount + panel*tileRows*a.dim
-	packLeft(a.v, a.queries[at:], factor{weights: bytesOf(a.q)}, row, int(p.n), head*a.dim, a.dim)
-	packLeft(a.v, a.douts[at:], factor{weights: bytesOf(a.dout)}, row, int(p.n), head*a.dim, a.dim)
-	a.along(a.v, a.queryRows, a.q, head, panel, a.seq.rowPanels, tileRows, p)
-	a.along(a.v, a.doutRows, a.dout, head, panel, a.seq.rowPanels, tileRows, p)
+	packLeft(a.isa, a.queries[at:], factor{weights: bytesOf(a.q)}, row, int(p.n), head*a.dim, a.dim)
+	packLeft(a.isa, a.douts[at:], factor{weights: bytesOf(a.dout)}, row, int(p.n), head*a.dim, a.dim)
+	a.along(a.isa, a.queryRows, a.q, head, panel, a.seq.rowPanels, tileRows, p)
+	a.along(a.isa, a.doutRows, a.dout, head, panel, a.seq.rowPanels, tileRows, p)
 	for t := row; t < row+int(p.n); t++ {
 		out := a.out.row(t)[head*a.dim:][:a.dim]
 		dout := bytesOf(matrix{a.dout.row(t)[head*a.dim:][:a.dim], 1, a.dim, a.dim})
-		a.dot[t*a.query+head] = a.v.dot[kernels.F32](out, &dout.data[0])
+		a.dot[t*a.query+head] = a.isa.dot[kernels.F32](out, &dout.data[0])
 	}
 }
 
@@ -196,8 +196,8 @@ type gradBlock struct {
 func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, dq matrix) {
 	at := kv*a.keyCount + (sp.keyPanel*tileCols+g.k0)*a.dim
 	rows := head*a.rowCount + (sp.rowPanel*tileRows+g.q0)*a.dim
-	a.scores(a.v, g.s, gradKeys, a.scale, a.queries[rows:], a.keys[at:], g.q0, g.nq, g.k0, g.nk)
-	a.scores(a.v, g.ds, gradKeys, 1, a.douts[rows:], a.values[at:], g.q0, g.nq, g.k0, g.nk)
+	a.scores(a.isa, g.s, gradKeys, a.scale, a.queries[rows:], a.keys[at:], g.q0, g.nq, g.k0, g.nk)
+	a.scores(a.isa, g.ds, gradKeys, 1, a.douts[rows:], a.values[at:], g.q0, g.nq, g.k0, g.nk)
 	for i := range g.nq {
 		a.row(g, i, sp.start+g.q0+i, head)
 	}
@@ -207,7 +207,7 @@ func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, d
 		m := min(tileRows, g.nq-i)
 		if depth := min(g.nk, g.q0+i+m-g.k0); depth > 0 {
 			s := left{g.ds[i*gradKeys:], 0, gradKeys, 1}
-			w.tiles(a.v, m, a.dim, depth, s, k, dq.data[(sp.start+g.q0+i)*dq.stride+head*a.dim:], dq.stride, a.scale, true)
+			w.tiles(a.isa, m, a.dim, depth, s, k, dq.data[(sp.start+g.q0+i)*dq.stride+head*a.dim:], dq.stride, a.scale, true)
 		}
 	}
 	// dv += sᵀ·dout, dk += scale·dsᵀ·Q
@@ -232,9 +232,12 @@ func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
 	clear(ds[:lo])
 	clear(ds[hi:])
 	if a.softCap > 0 {
-		a.v.cap(s[lo:hi], a.softCap)
+		a.isa.cap(s[lo:hi], a.softCap)
 	}
-	a.v.score(s[lo:hi], ds[lo:hi], a.lse.row(t)[head], a.dot[t*a.query+head], a.ic2)
+	a.isa.score(s[lo:hi], ds[lo:hi], a.lse.row(t)[head], a.dot[t*a.query+head], a.ic2)
+	if a.reach(q) == q { // one key has all the weight, whatever its score
+		clear(ds)
+	}
 }
 
 // sumQueries adds sᵀ·x for the rows x of a head, packed along; queries before
@@ -245,7 +248,7 @@ func (a *attentionGrad) sumQueries(out, s, x []float32, alpha float32, g *gradBl
 		for i := 0; i < g.nk; i += tileRows {
 			q := max(0, g.k0+i-g.q0)
 			if q < g.nq {
-				a.v.tile(g.nq-q, &s[q*gradKeys+i], 1, gradKeys, &xc[(g.q0+q)*tileCols], tileCols, &out[i*a.padded+c*tileCols], a.padded, alpha, true)
+				a.isa.tile(g.nq-q, &s[q*gradKeys+i], 1, gradKeys, &xc[(g.q0+q)*tileCols], tileCols, &out[i*a.padded+c*tileCols], a.padded, alpha, true)
 			}
 		}
 	}
@@ -258,7 +261,7 @@ func (a *attentionGrad) reduce(b block) {
 		part := a.queryGrad(chunk)
 		for q := max(int(b.first), chunkStart(sp.len, chunk)); q < int(b.first+b.n); q++ {
 			out := a.dq.row(sp.start + q)
-			a.v.add(out, out, part.row(sp.start+q))
+			a.isa.add(out, out, part.row(sp.start+q))
 		}
 	}
 }

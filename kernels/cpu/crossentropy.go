@@ -24,7 +24,8 @@ const (
 type crossEntropy struct {
 	v       *vectors
 	terms   []headTerm
-	depth   int // of all terms
+	logit   []term // the same as products
+	depth   int    // of all terms
 	vocab   int
 	n       int
 	targets []int32
@@ -138,11 +139,13 @@ func (c *crossEntropy) run(p *pool, phase, tasks int) {
 }
 
 func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) {
-	*c = crossEntropy{v: v, terms: c.terms[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
+	*c = crossEntropy{v: v, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
 		targets: indices(o.Targets), loss: view(o.Loss), softCap: float32(o.SoftCap)}
 	for _, t := range o.Terms {
 		c.terms = append(c.terms, headTerm{x: view(t.X), dx: optional(t.DX), dw: optional(t.DW), w: weightsOf(t.W),
 			scale: float32(t.Scale * o.LogitScale)})
+		c.logit = append(c.logit, term{left: factor{weights: bytesOf(view(t.X))},
+			right: factor{weights: weightsOf(t.W), scale: float32(t.Scale * o.LogitScale)}, depth: t.X.Cols})
 		c.depth += t.X.Cols
 		c.dx, c.dw = c.dx || t.DX != nil, c.dw || t.DW != nil
 	}
@@ -196,11 +199,9 @@ func (c *crossEntropy) do(w *worker, task int) {
 func (c *crossEntropy) packRows(panel int) {
 	i := panel * tileRows
 	count := min(tileRows, c.n-i)
-	dst := c.packX[panel*c.depth*tileRows:]
+	packLeftPanel(c.v, c.packX, c.logit, c.depth, ceil(c.n, tileRows), panel, i, count)
 	for n := range c.terms {
 		t := &c.terms[n]
-		packLeft(c.v, dst, factor{weights: bytesOf(t.x)}, i, count, 0, t.x.cols)
-		dst = dst[t.x.cols*tileRows:]
 		if t.dw.present() {
 			packAlong(c.v, t.xRows[i*tileCols:], c.n*tileCols, factor{weights: bytesOf(t.x), along: true, scale: 1}, t.x.cols, i, count)
 		}
@@ -218,11 +219,9 @@ func packAlong(v *vectors, dst []float32, panel int, f factor, n, p0, k int) {
 func (c *crossEntropy) packWords(panel int) {
 	j := panel * tileCols
 	count := min(tileCols, c.wordsN-j)
-	dst := c.packW[j*c.depth:]
+	packRightPanel(c.v, c.packW, c.logit, c.depth, ceil(c.wordsN, tileCols), panel, c.words0+j, count)
 	for n := range c.terms {
 		t := &c.terms[n]
-		packRight(c.v, dst, factor{t.w, false, t.scale}, c.words0+j, count, 0, t.x.cols)
-		dst = dst[t.x.cols*tileCols:]
 		if c.dx && t.dx.present() {
 			packAlong(c.v, t.wordRows[j*tileCols:], c.wordsN*tileCols, factor{t.w, true, t.scale}, t.x.cols, c.words0+j, count)
 		}
@@ -232,13 +231,12 @@ func (c *crossEntropy) packWords(panel int) {
 // logits computes z of n rows from first on, for words of the block from
 // word0 on, into z [n, ld].
 func (c *crossEntropy) logits(w *worker, z []float32, ld, first, n, word0, words int) {
-	a := packedLeft(c.packX[first*c.depth:], c.depth)
-	b := packedRight(c.packW[word0*c.depth:], c.depth)
+	rows, cols := ceil(c.n, tileRows), ceil(c.wordsN, tileCols)
 	block := depthBlock(c.depth)
 	for p := 0; p < c.depth; p += block {
-		ap, bp := a, b
-		ap.data, bp.data = a.data[p*tileRows:], b.data[p*tileCols:]
-		w.tiles(c.v, n, words, min(block, c.depth-p), ap, bp, z, ld, 1, p > 0)
+		k := min(block, c.depth-p)
+		a, b := packedLeft(c.packX, rows, p, k, first/tileRows), packedRight(c.packW, cols, p, k, word0/tileCols)
+		w.tiles(c.v, n, words, k, a, b, z, ld, 1, p > 0)
 	}
 	if c.softCap > 0 {
 		for i := range n {

@@ -30,12 +30,17 @@ type right struct {
 	panel, step int
 }
 
-func packedLeft(data []float32, depth int) left {
-	return left{data, depth * tileRows, 1, tileRows}
+// A packed factor lies block after block of the depth, and in a block panel
+// after panel, so that what the micro-kernel needs next lies next in memory.
+
+// packedLeft returns a block of k depths, the first of which is p, of a
+// packed factor of so many panels, from one panel on.
+func packedLeft(data []float32, panels, p, k, panel int) left {
+	return left{data[(p*panels+panel*k)*tileRows:], k * tileRows, 1, tileRows}
 }
 
-func packedRight(data []float32, depth int) right {
-	return right{data, depth * tileCols, tileCols}
+func packedRight(data []float32, panels, p, k, panel int) right {
+	return right{data[(p*panels+panel*k)*tileCols:], k * tileCols, tileCols}
 }
 
 // tiles computes an m×n block of C = alpha·A·B (+ C where add is set), sums of
@@ -73,10 +78,48 @@ func (w *worker) edgeTile(v *vectors, m, n, k int, a *float32, row, astep int, b
 	}
 }
 
-// depthBlock returns the blocks that a depth is cut into, nearly equal.
+// depthBlock returns the length of the blocks that a depth is cut into, nearly
+// equal; the last one may be shorter.
 func depthBlock(depth int) int {
 	blocks := ceil(depth, maxDepth)
 	return (ceil(depth, max(1, blocks)) + 7) &^ 7
+}
+
+// packLeftPanel packs one panel of a sum of products with all its depth: rows
+// i to i+count.
+func packLeftPanel(v *vectors, dst []float32, terms []term, depth, panels, panel, i, count int) {
+	eachBlock(terms, depth, func(t *term, p, first, at, n, k int) {
+		d := dst[(p*panels+panel*k)*tileRows+at*tileRows:]
+		packLeft(v, d, t.left, i, count, first, n)
+	})
+}
+
+// packRightPanel does so for columns j to j+count.
+func packRightPanel(v *vectors, dst []float32, terms []term, depth, panels, panel, j, count int) {
+	eachBlock(terms, depth, func(t *term, p, first, at, n, k int) {
+		d := dst[(p*panels+panel*k)*tileCols+at*tileCols:]
+		packRight(v, d, t.right, j, count, first, n)
+	})
+}
+
+// eachBlock calls f for every part of a term in a block of the depth: the
+// block starts at p and has k depths; n of them, from at on in the block, are
+// those of the term from first on.
+func eachBlock(terms []term, depth int, f func(t *term, p, first, at, n, k int)) {
+	block := depthBlock(depth)
+	start := 0
+	for i := range terms {
+		t := &terms[i]
+		for first := 0; first < t.depth; {
+			at := (start + first) % block
+			p := start + first - at
+			k := min(block, depth-p)
+			n := min(k-at, t.depth-first)
+			f(t, p, first, at, n, k)
+			first += n
+		}
+		start += t.depth
+	}
 }
 
 func ceil(a, b int) int { return (a + b - 1) / b }
@@ -104,6 +147,7 @@ type gemm struct {
 	packA, packB   []float32
 	i0, mb, j0, nb int // the block in work
 	packLeftToo    bool
+	down, over     int // tasks of a block
 }
 
 // blocks returns the rows and columns that are packed at a time.
@@ -142,20 +186,32 @@ func (g *gemm) block(p *pool, packA, packB bool) {
 	if g.packLeftToo = packA; packA {
 		tasks += ceil(g.mb, tileRows)
 	}
-	multiply := g.split(ceil(g.mb, tileRows), taskRows) * g.split(ceil(g.nb, tileCols), taskCols)
 	if g.mb*g.nb*g.depth < smallWork {
+		g.split(1)
 		p.inline((*gemmPack)(g), tasks)
-		p.inline((*gemmMultiply)(g), multiply)
+		p.inline((*gemmMultiply)(g), g.down*g.over)
 		return
 	}
+	g.split(len(p.workers))
 	p.run((*gemmPack)(g), tasks)
-	p.run((*gemmMultiply)(g), multiply)
+	p.run((*gemmMultiply)(g), g.down*g.over)
 }
 
 // smallWork is how many multiply-adds are not worth waking threads for.
 const smallWork = 200_000
 
-func (g *gemm) split(panels, most int) int { return ceil(panels, most) }
+// split cuts a block of C into tasks, the same number for each thread if it
+// can be. No element depends on where the cuts are.
+func (g *gemm) split(threads int) {
+	rows := ceil(g.mb, tileRows)
+	g.down, g.over = ceil(rows, taskRows), ceil(ceil(g.nb, tileCols), taskCols)
+	for more := range threads {
+		if (g.down+more)*g.over%threads == 0 {
+			g.down = min(rows, g.down+more)
+			return
+		}
+	}
+}
 
 // gemmPack packs one panel of a block.
 type gemmPack gemm
@@ -164,28 +220,14 @@ func (g *gemmPack) do(_ *worker, task int) {
 	if g.packLeftToo {
 		panels := ceil(g.mb, tileRows)
 		if task < panels {
-			g.packA1(task)
+			i := task * tileRows
+			packLeftPanel(g.v, g.packA, g.terms, g.depth, panels, task, g.i0+i, min(tileRows, g.mb-i))
 			return
 		}
 		task -= panels
 	}
-	dst := g.packB[task*g.depth*tileCols:]
 	j := task * tileCols
-	for i := range g.terms {
-		t := &g.terms[i]
-		packRight(g.v, dst, t.right, g.j0+j, min(tileCols, g.nb-j), 0, t.depth)
-		dst = dst[t.depth*tileCols:]
-	}
-}
-
-func (g *gemmPack) packA1(panel int) {
-	dst := g.packA[panel*g.depth*tileRows:]
-	i := panel * tileRows
-	for n := range g.terms {
-		t := &g.terms[n]
-		packLeft(g.v, dst, t.left, g.i0+i, min(tileRows, g.mb-i), 0, t.depth)
-		dst = dst[t.depth*tileRows:]
-	}
+	packRightPanel(g.v, g.packB, g.terms, g.depth, ceil(g.nb, tileCols), task, g.j0+j, min(tileCols, g.nb-j))
 }
 
 // gemmMultiply computes one rectangle of a block of C, over the whole depth.
@@ -193,10 +235,9 @@ type gemmMultiply gemm
 
 func (g *gemmMultiply) do(w *worker, task int) {
 	rowPanels, colPanels := ceil(g.mb, tileRows), ceil(g.nb, tileCols)
-	down, over := ceil(rowPanels, taskRows), ceil(colPanels, taskCols)
-	i, j := task%down, task/down
-	r0, r1 := i*rowPanels/down, (i+1)*rowPanels/down
-	c0, c1 := j*colPanels/over, (j+1)*colPanels/over
+	i, j := task%g.down, task/g.down
+	r0, r1 := i*rowPanels/g.down, (i+1)*rowPanels/g.down
+	c0, c1 := j*colPanels/g.over, (j+1)*colPanels/g.over
 	row, col := r0*tileRows, c0*tileCols
 	m, n := min(r1*tileRows, g.mb)-row, min(c1*tileCols, g.nb)-col
 
@@ -206,12 +247,10 @@ func (g *gemmMultiply) do(w *worker, task int) {
 		g.start(g.i0+row, m, g.j0+col, n)
 		add = true
 	}
-	a, b := packedLeft(g.packA[r0*g.depth*tileRows:], g.depth), packedRight(g.packB[c0*g.depth*tileCols:], g.depth)
 	block := depthBlock(g.depth)
 	for p := 0; p < g.depth; p += block {
-		ap, bp := a, b
-		ap.data, bp.data = a.data[p*tileRows:], b.data[p*tileCols:]
-		w.tiles(g.v, m, n, min(block, g.depth-p), ap, bp, g.c[at:], g.ldc, g.alpha, add || p > 0)
+		k := min(block, g.depth-p)
+		w.tiles(g.v, m, n, k, packedLeft(g.packA, rowPanels, p, k, r0), packedRight(g.packB, colPanels, p, k, c0), g.c[at:], g.ldc, g.alpha, add || p > 0)
 	}
 }
 

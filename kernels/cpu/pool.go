@@ -31,13 +31,11 @@ type failure struct{ value any }
 
 // worker is one thread with its own working memory.
 type worker struct {
-	id      int
 	pool    *pool
 	slot    atomic.Uint32
 	wake    chan struct{}
 	private []float32 // scratch of this worker, for the operation in flight
 	edge    []float32 // one micro-tile
-	wide    []float64 // see calibrate and sums in float64
 }
 
 // The states of a worker's slot. The caller offers a job; the worker takes
@@ -58,7 +56,7 @@ const spin = 50 * time.Microsecond
 func newPool(n int) *pool {
 	p := &pool{}
 	for i := range n {
-		w := &worker{id: i, pool: p, wake: make(chan struct{}, 1), edge: make([]float32, tileRows*tileCols)}
+		w := &worker{pool: p, wake: make(chan struct{}, 1), edge: make([]float32, tileRows*tileCols)}
 		p.workers = append(p.workers, w)
 		if i > 0 {
 			p.done.Add(1)

@@ -33,7 +33,7 @@ func productNeed(o *kernels.Product) need {
 		n1.private = rowsPrivate(o)
 	case n <= fewCols:
 		n1.shared += ceil(n, tileCols) * tileCols * depth
-		n1.private = tileRows * depth
+		n1.private = tileRows * (maxDepth + 8)
 	default:
 		n1.shared += gemmNeed(m, n, depth)
 	}
@@ -117,10 +117,8 @@ func (b *Backend) productThin(o *kernels.Product, bias, mem []float32) {
 	*t = thinProduct{v: b.v, o: o, out: view(o.Out), base: optional(o.Add), bias: bias, pack: mem}
 	for i := range o.Terms {
 		f := productTerm(o.Terms[i])
-		for j := 0; j < t.out.cols; j += tileCols {
-			packRight(b.v, mem, f.right, j, min(tileCols, t.out.cols-j), 0, f.depth)
-			mem = mem[f.depth*tileCols:]
-		}
+		packThin(b.v, mem, f.right, t.out.cols, f.depth)
+		mem = mem[ceil(t.out.cols, tileCols)*tileCols*f.depth:]
 	}
 	tasks := ceil(t.out.rows, thinRows)
 	if o.FLOPs() < 2*smallWork {
@@ -139,29 +137,37 @@ func (t *thinProduct) do(w *worker, task int) {
 	pack := t.pack
 	for n := range t.o.Terms {
 		x := view(t.o.Terms[n].X)
-		t.multiply(w, x, packedRight(pack, x.cols), i0, m)
+		t.multiply(w, x, pack, i0, m)
 		pack = pack[ceil(t.out.cols, tileCols)*tileCols*x.cols:]
 	}
 }
 
-// multiply adds the product of rows i0 to i0+m of x.
-func (t *thinProduct) multiply(w *worker, x matrix, b right, i0, m int) {
-	whole := m / tileRows * tileRows
-	block := depthBlock(x.cols)
-	if rest := m - whole; rest > 0 {
-		packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, rest, 0, x.cols)
+// packThin packs the right factor of a product with few columns, block by
+// block of the depth.
+func packThin(v *vectors, dst []float32, f factor, n, depth int) {
+	panels, block := ceil(n, tileCols), depthBlock(depth)
+	for p := 0; p < depth; p += block {
+		k := min(block, depth-p)
+		for j := range panels {
+			packRight(v, dst[(p*panels+j*k)*tileCols:], f, j*tileCols, min(tileCols, n-j*tileCols), p, k)
+		}
 	}
+}
+
+// multiply adds the product of rows i0 to i0+m of x.
+func (t *thinProduct) multiply(w *worker, x matrix, pack []float32, i0, m int) {
+	whole := m / tileRows * tileRows
+	panels, block := ceil(t.out.cols, tileCols), depthBlock(x.cols)
 	for p := 0; p < x.cols; p += block {
 		k := min(block, x.cols-p)
-		bp := b
-		bp.data = b.data[p*tileCols:]
+		b := packedRight(pack, panels, p, k, 0)
 		if whole > 0 {
 			a := left{x.data[i0*x.stride+p:], tileRows * x.stride, x.stride, 1}
-			w.tiles(t.v, whole, t.out.cols, k, a, bp, t.out.data[i0*t.out.stride:], t.out.stride, 1, true)
+			w.tiles(t.v, whole, t.out.cols, k, a, b, t.out.data[i0*t.out.stride:], t.out.stride, 1, true)
 		}
 		if whole < m {
-			a := packedLeft(w.private[p*tileRows:], x.cols)
-			w.tiles(t.v, m-whole, t.out.cols, k, a, bp, t.out.data[(i0+whole)*t.out.stride:], t.out.stride, 1, true)
+			packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, m-whole, p, k)
+			w.tiles(t.v, m-whole, t.out.cols, k, packedLeft(w.private, 1, 0, k, 0), b, t.out.data[(i0+whole)*t.out.stride:], t.out.stride, 1, true)
 		}
 	}
 }

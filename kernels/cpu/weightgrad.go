@@ -57,12 +57,12 @@ type thinGrad struct {
 const thinGradRows = 4 * tileRows // per task
 
 func thinGradNeed(long, thin, depth int) need {
-	return need{shared: ceil(thin, tileCols) * tileCols * depth, private: aligned(tileRows*depth) + thinGradRows*thin}
+	return need{shared: ceil(thin, tileCols) * tileCols * depth, private: tileRows*(maxDepth+8) + thinGradRows*thin}
 }
 
 func (t *thinGrad) run(p *pool) {
 	depth := t.long.rows
-	packAlong(t.v, t.pack, depth*tileCols, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, 0, depth)
+	packThin(t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth)
 	tasks := ceil(t.long.cols, thinGradRows)
 	if t.dw.rows*t.dw.cols*depth < smallWork {
 		p.inline(t, tasks)
@@ -94,20 +94,17 @@ func (t *thinGrad) do(w *worker, task int) {
 func (t *thinGrad) multiply(w *worker, i, m int, c []float32, ldc int) {
 	depth, n := t.long.rows, t.thin.cols
 	whole := m / tileRows * tileRows
-	if whole < m {
-		packLeft(t.v, w.private, factor{weights: bytesOf(t.long), along: true}, i+whole, m-whole, 0, depth)
-	}
-	block := depthBlock(depth)
+	panels, block := ceil(n, tileCols), depthBlock(depth)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
-		b := packedRight(t.pack[p*tileCols:], depth)
+		b := packedRight(t.pack, panels, p, k, 0)
 		if whole > 0 {
 			a := left{t.long.data[p*t.long.stride+i:], tileRows, 1, t.long.stride}
 			w.tiles(t.v, whole, n, k, a, b, c, ldc, t.alpha, true)
 		}
 		if whole < m {
-			a := packedLeft(w.private[p*tileRows:], depth)
-			w.tiles(t.v, m-whole, n, k, a, b, c[whole*ldc:], ldc, t.alpha, true)
+			packLeft(t.v, w.private, factor{weights: bytesOf(t.long), along: true}, i+whole, m-whole, p, k)
+			w.tiles(t.v, m-whole, n, k, packedLeft(w.private, 1, 0, k, 0), b, c[whole*ldc:], ldc, t.alpha, true)
 		}
 	}
 }

@@ -36,8 +36,16 @@ type Reporter interface {
 // relative to the largest value of its row.
 func Forward(r Reporter, b kernels.Backend, tolerance float64) {
 	r.Helper()
-	for _, c := range cases() {
-		forward(r, b, c, tolerance)
+	some(r, b, tolerance, 1)
+}
+
+// some checks every n-th case. Rows lie apart in every second.
+func some(r Reporter, b kernels.Backend, tolerance float64, n int) {
+	r.Helper()
+	for i, c := range cases() {
+		if i%n == 0 {
+			forward(r, b, c, i/n%2*3, tolerance)
+		}
 	}
 }
 
@@ -46,49 +54,60 @@ func Forward(r Reporter, b kernels.Backend, tolerance float64) {
 type testCase struct {
 	name string
 	make func(g *rig) kernels.Op
+	// slack multiplies the tolerance, where the inputs are such that their
+	// rounding alone moves the result further. 0 means 1.
+	slack float64
+	// floor is the size of terms that may cancel: errors are not judged by
+	// less.
+	floor float64
 }
 
-func forward(r Reporter, b kernels.Backend, c testCase, tolerance float64) {
+// forward runs one case with rows that lie padding elements apart.
+func forward(r Reporter, b kernels.Backend, c *testCase, padding int, tolerance float64) {
 	r.Helper()
-	for _, padding := range []int{0, 3} {
-		name := fmt.Sprintf("%s, gaps of %d", c.name, padding)
-		oracle := reference.New()
-		want := &rig{backend: oracle, round: b.Info().Float, padding: padding}
-		first := &rig{backend: b, round: b.Info().Float, padding: padding}
-		second := &rig{backend: b, round: b.Info().Float, padding: padding}
-		wantOp, op, again := c.make(want), c.make(first), c.make(second)
-		for _, x := range []struct {
-			g  *rig
-			op kernels.Op
-		}{{want, wantOp}, {first, op}, {second, again}} {
-			if err := x.g.backend.Run([]kernels.Op{x.op}, nil); err != nil {
-				r.Errorf("%s: %v", name, err)
-			}
+	name := fmt.Sprintf("%s, gaps of %d", c.name, padding)
+	oracle := reference.New()
+	defer oracle.Close()
+	want := &rig{backend: oracle, round: b.Info().Float, padding: padding}
+	first := &rig{backend: b, round: b.Info().Float, padding: padding}
+	second := &rig{backend: b, round: b.Info().Float, padding: padding}
+	for _, g := range []*rig{want, first, second} {
+		if err := g.backend.Run([]kernels.Op{c.make(g)}, nil); err != nil {
+			r.Errorf("%s: %v", name, err)
 		}
-		first.checkMemory(r, name)
-		for i, t := range first.tensors {
-			if t.role != input {
-				compare(r, fmt.Sprintf("%s: %s", name, t.t.Name), t.t, want.tensors[i].t, tolerance)
-			}
-			if !bytes.Equal(t.memory(), second.tensors[i].memory()) {
-				r.Errorf("%s: %s: a second run gave other bits", name, t.t.Name)
-			}
+	}
+	first.checkMemory(r, name)
+	tolerance *= max(1, c.slack)
+	for i, t := range first.tensors {
+		if t.role != input {
+			compare(r, fmt.Sprintf("%s: %s", name, t.t.Name), t.t, want.tensors[i].t, tolerance, max(c.floor, tiny))
 		}
-		oracle.Close()
+		if !bytes.Equal(t.memory(), second.tensors[i].memory()) {
+			r.Errorf("%s: %s: a second run gave other bits", name, t.t.Name)
+		}
 	}
 }
 
+// tiny is the floor where a case names none: below it float32 runs out of
+// exponents.
+const tiny = 1e-30
+
 // compare reports the first row with an error above tolerance.
-func compare(r Reporter, name string, got, want *kernels.Tensor, tolerance float64) {
+func compare(r Reporter, name string, got, want *kernels.Tensor, tolerance, floor float64) {
 	r.Helper()
 	g, w := got.Float64s(), want.Float64s()
-	var all float64
+	all := floor
 	for _, v := range w {
 		all = max(all, math.Abs(v))
 	}
 	for i := range want.Rows {
 		row := w[i*want.Cols : (i+1)*want.Cols]
-		scale := 1e-3 * all // a row of almost nothing is judged by its neighbours
+		// A row of almost nothing is judged by its neighbours, and so are rows
+		// of few elements, which may all be small differences of large terms.
+		scale := max(floor, 1e-3*all)
+		if len(row) < 16 {
+			scale = all
+		}
 		for _, v := range row {
 			scale = max(scale, math.Abs(v))
 		}
@@ -167,12 +186,15 @@ func (g *rig) place(t *kernels.Tensor, role role, data []byte) {
 	g.tensors = append(g.tensors, tensor{t, role, data})
 }
 
-// normal draws values of a standard normal distribution times scale.
+// normal draws values of about a standard normal distribution (the sum of four
+// uniform ones) times scale.
 func (g *rig) normal(n int, scale float64) []float64 {
 	v := make([]float64, n)
 	for i := range v {
 		g.draws++
-		v[i] = scale * random.Normal(11, random.Init, 0, g.draws)
+		w := random.At(11, random.Init, 0, g.draws)
+		sum := float64(w[0]) + float64(w[1]) + float64(w[2]) + float64(w[3])
+		v[i] = scale * math.Sqrt(3) * (sum/(1<<32) - 2)
 	}
 	b := make([]byte, n*g.round.Size())
 	kernels.EncodeFloat64(b, v, g.round)

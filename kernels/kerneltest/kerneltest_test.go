@@ -133,7 +133,7 @@ func TestFaults(t *testing.T) {
 			c.fault.Backend = reference.New()
 			defer c.fault.Close()
 			var r recorder
-			Forward(&r, c.fault, 1e-5)
+			some(&r, c.fault, 1e-5, 7)
 			for _, line := range r.lines {
 				if strings.Contains(line, c.want) {
 					return
