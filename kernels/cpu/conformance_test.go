@@ -7,12 +7,12 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the suite is long under the race detector; the other tests run every kind too")
+	}
 	for i, isa := range ISAs() {
 		t.Run(isa, func(t *testing.T) {
 			t.Parallel()
-			if isa == "go" && testing.Short() {
-				t.Skip("plain Go takes its time")
-			}
 			b := New(Options{Threads: i + 1, ISA: isa})
 			defer b.Close()
 			kerneltest.Forward(t, b, 5e-6)

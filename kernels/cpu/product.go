@@ -105,7 +105,6 @@ type thinProduct struct {
 	o    *kernels.Product
 	out  matrix
 	base matrix
-	add  bool
 	bias []float32
 	pack []float32
 }
