@@ -59,7 +59,16 @@ func (s *Set) Tokens() int { return len(s.tokens) }
 // Trained returns how many of them are trained.
 func (s *Set) Trained() int { return s.trained }
 
-// Truncated and Dropped return how many examples were over the length limit.
+// Longest returns the tokens of the longest example.
+func (s *Set) Longest() int {
+	n := int64(0)
+	for i := range s.starts {
+		n = max(n, s.bounds[i+1]-s.bounds[i])
+	}
+	return int(n)
+}
+
+// Truncated returns the number of examples that were cut to the length limit.
 func (s *Set) Truncated() int { return s.truncated }
 
 // Dropped returns the number of examples that were left out.

@@ -117,6 +117,9 @@ type BiasGrad struct {
 
 // RotaryTable computes the angles that rotary embeddings turn by: with
 // θ = Positions[t]·Freqs[i], Out[t, i] = Scale·cos θ, Out[t, half+i] = Scale·sin θ.
+// θ, its cosine and its sine are rounded to float32 on every backend, float64
+// ones too: models are trained with such angles (transformers computes them in
+// float32 whatever the model's precision), and a float64 angle is another one.
 type RotaryTable struct {
 	Positions *Tensor // I32 [T, 1]
 	Freqs     *Tensor // [1, half], radians per position, F64

@@ -183,7 +183,7 @@ func prepare(t *testing.T, b kernels.Backend, r *Run, s sequences) {
 			positions = append(positions, int32(i))
 		}
 	}
-	r.Bind(program.Step{Tokens: len(s.tokens), LossRows: len(s.rows), Bounds: bounds, Number: 5, Row: 2})
+	r.Bind(program.Step{Tokens: len(s.tokens), LossRows: len(s.rows), Bounds: bounds, Number: 5, TokensBefore: 2})
 	r.Tokens.SetInt32s(s.tokens)
 	r.Positions.SetInt32s(positions)
 	r.Bounds.SetInt32s(bounds)

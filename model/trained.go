@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -83,12 +84,11 @@ func (m *Model) Companions() []string {
 // it finds accidents, not forgeries.
 func (m *Model) Fingerprint() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%+v", *m.Decoder)
-	for _, l := range m.Layers {
-		if l.Rotary != nil {
-			fmt.Fprintf(h, "%+v", *l.Rotary)
-		}
+	decoder, err := json.Marshal(m.Decoder)
+	if err != nil {
+		panic(fmt.Sprintf("model: %v", err)) // all its numbers are finite
 	}
+	h.Write(decoder)
 	tensors := m.Tensors()
 	sums := make([]uint32, len(tensors))
 	each(len(tensors), func(i int) { sums[i] = crc32.Checksum(tensors[i].Data, crc32.MakeTable(crc32.Castagnoli)) })

@@ -201,7 +201,11 @@ func (t *table) printf(format string, args ...any) {
 
 // print prints at most most rows (0: all) and sums up the rest.
 func (t *table) print(title string, rows []Row, name func(Row) string, most int) {
-	t.printf("%-26s %8s %10s %10s %6s %9s %8s %8s\n", title, "calls", "total ms", "mean µs", "share", "GFLOP/s", "GB/s", "of peak")
+	t.printf("%-26s %8s %10s %10s %6s %9s %8s", title, "calls", "total ms", "mean µs", "share", "GFLOP/s", "GB/s")
+	if t.peaks.FLOPs > 0 {
+		t.printf(" %8s", "of peak")
+	}
+	t.printf("\n")
 	var rest Row
 	more := 0
 	for i, r := range rows {
@@ -219,8 +223,12 @@ func (t *table) print(title string, rows []Row, name func(Row) string, most int)
 }
 
 func (t *table) row(name string, r Row) {
-	t.printf("%-26s %8d %10.1f %10.1f %5.1f%% %9.2f %8.2f %7.0f%%\n", name, r.Calls, r.Seconds*1e3,
-		r.Seconds*1e6/float64(r.Calls), 100*r.Seconds/t.total, r.FLOPs/r.Seconds/1e9, r.Bytes/r.Seconds/1e9, 100*r.Share(t.peaks))
+	t.printf("%-26s %8d %10.1f %10.1f %5.1f%% %9.2f %8.2f", name, r.Calls, r.Seconds*1e3, r.Seconds*1e6/float64(r.Calls),
+		100*r.Seconds/t.total, r.FLOPs/r.Seconds/1e9, r.Bytes/r.Seconds/1e9)
+	if t.peaks.FLOPs > 0 {
+		t.printf(" %7.0f%%", 100*r.Share(t.peaks))
+	}
+	t.printf("\n")
 }
 
 // JSON writes all rows and the machine's limits.

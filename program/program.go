@@ -226,7 +226,9 @@ type Step struct {
 	Tokens, LossRows int
 	Bounds           []int32 // where the sequences start, and where the last one ends
 	Number           uint64  // of the optimizer step, for dropout
-	Row              int     // tokens of the same optimizer step that ran before, for dropout
+	// Tokens and loss rows of the same optimizer step that ran before, for
+	// dropout: its masks do not depend on how a step is split.
+	TokensBefore, LossRowsBefore int
 }
 
 // Bind sets the sizes of all values for the step at hand.
@@ -242,7 +244,10 @@ func (p *Program) Bind(s Step) {
 		case *kernels.AttentionGrad:
 			op.Pairs = pairs(s.Bounds, op.Window)
 		case *kernels.Dropout:
-			op.Step, op.Row = s.Number, s.Row
+			op.Step, op.Row = s.Number, s.TokensBefore
+			if p.value(op.X).count == LossRows {
+				op.Row = s.LossRowsBefore
+			}
 		}
 	}
 }

@@ -23,14 +23,15 @@ func (t *Trainer) loop(ctx context.Context) error {
 		}
 		t.state.Step++
 		t.state.TokensTotal += int64(m.Tokens)
+		m = m.finish(t, time.Since(began))
 		if t.due(t.cfg.Train.EvalEvery) && t.valid != nil {
 			loss, err := t.evaluate(ctx)
 			if err != nil {
-				return errors.Join(err, t.report.step(m.finish(t, time.Since(began))))
+				return errors.Join(err, t.report.step(m))
 			}
 			m.ValidLoss = &loss
 		}
-		if err := t.report.step(m.finish(t, time.Since(began))); err != nil {
+		if err := t.report.step(m); err != nil {
 			return err
 		}
 		if t.due(t.cfg.Train.SaveEvery) {
@@ -60,7 +61,7 @@ func (t *Trainer) step(ctx context.Context) (metrics, error) {
 			return m, ctx.Err()
 		}
 		began := time.Now()
-		t.fill(t.train, examples, t.trainRun, m.seen)
+		t.fill(t.train, examples, t.trainRun, m)
 		m.data += time.Since(began)
 		if err := t.backend.Run(t.trainRun.Ops, t.recordStep.Clock); err != nil {
 			return m, fmt.Errorf("step %d: %w", m.Step, err)
@@ -84,13 +85,13 @@ func (t *Trainer) step(ctx context.Context) (metrics, error) {
 	return m, nil
 }
 
-// fill packs examples end to end into the inputs of a program. seen counts
-// the tokens of the same step that ran before.
-func (t *Trainer) fill(set examples, indices []int32, r *model.Run, seen int) {
+// fill packs examples end to end into the inputs of a program. before counts
+// what of the same step ran before.
+func (t *Trainer) fill(set examples, indices []int32, r *model.Run, before metrics) {
 	b := &t.batch
 	set.Pack(indices, b)
 	r.Bind(program.Step{Tokens: len(b.Tokens), LossRows: len(b.Rows), Bounds: b.Bounds,
-		Number: uint64(t.state.Step), Row: seen})
+		Number: uint64(t.state.Step), TokensBefore: before.seen, LossRowsBefore: before.Tokens})
 	r.Tokens.SetInt32s(b.Tokens)
 	r.Positions.SetInt32s(b.Positions)
 	r.Bounds.SetInt32s(b.Bounds)
@@ -107,7 +108,7 @@ func (t *Trainer) evaluate(ctx context.Context) (float64, error) {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		t.fill(t.valid, sequence(i, min(i+t.cfg.Train.BatchSize, t.valid.Len())), t.evalRun, 0)
+		t.fill(t.valid, sequence(i, min(i+t.cfg.Train.BatchSize, t.valid.Len())), t.evalRun, metrics{})
 		if err := t.backend.Run(t.evalRun.Ops, t.recordEval.Clock); err != nil {
 			return 0, fmt.Errorf("validation: %w", err)
 		}

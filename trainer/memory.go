@@ -18,10 +18,11 @@ type memoryPlan struct {
 	Activations int // the arena
 	Scratch     int // the backend's own
 	Process     int // program, tokenizer and data: what the process held when planning
+	Before      int // what it held before, for a moment, beyond all that: the measurement of the machine
 }
 
 func (m memoryPlan) total() int {
-	return m.Weights + m.Parameters + m.Gradients + m.Optimizer + m.Activations + m.Scratch + m.Process
+	return m.Weights + m.Parameters + m.Gradients + m.Optimizer + m.Activations + m.Scratch + m.Process + m.Before
 }
 
 // planMemory lays out all programs in one arena and adds up what a run needs.
@@ -51,6 +52,7 @@ func (t *Trainer) planMemory() error {
 	for _, ops := range [][]kernels.Op{t.trainRun.Ops, t.evalRun.Ops, t.inferRun.Ops, t.update.Ops} {
 		m.Scratch = max(m.Scratch, t.backend.Scratch(ops))
 	}
+	m.Before = max(0, peakMemory()-m.total())
 	return nil
 }
 
@@ -74,6 +76,7 @@ func (m memoryPlan) String() string {
 	}{
 		{"weights", m.Weights}, {"parameters", m.Parameters}, {"gradients", m.Gradients}, {"optimizer", m.Optimizer},
 		{"activations", m.Activations}, {"scratch", m.Scratch}, {"process", m.Process},
+		{"measuring the machine", m.Before},
 	} {
 		if p.bytes > 0 {
 			parts = append(parts, p.name+" "+bytesString(p.bytes))

@@ -152,12 +152,16 @@ func (r *report) step(m metrics) error {
 }
 
 func (r *report) line(m metrics) {
-	valid := ""
+	var b strings.Builder
+	fmt.Fprintf(&b, "step %*d/%d  loss %.4f", digits(r.t.steps), m.Step, r.t.steps, m.Loss)
 	if m.ValidLoss != nil {
-		valid = fmt.Sprintf("  valid %.4f", *m.ValidLoss)
+		fmt.Fprintf(&b, "  valid %.4f", *m.ValidLoss)
 	}
-	r.printf("step %*d/%d  loss %.4f%s  norm %.3f  lr %.2e  %6.0f tok/s  %5.1f ms  mfu %4.1f%%\n", digits(r.t.steps), m.Step, r.t.steps,
-		m.Loss, valid, m.GradNorm, m.LR, m.TokensPerSec, m.StepMS, 100*m.MFU)
+	fmt.Fprintf(&b, "  norm %.3f  lr %.2e  %6.0f tok/s  %5.1f ms", m.GradNorm, m.LR, m.TokensPerSec, m.StepMS)
+	if m.MFU > 0 {
+		fmt.Fprintf(&b, "  mfu %4.1f%%", 100*m.MFU)
+	}
+	r.printf("%s\n", &b)
 }
 
 // printf prints a line above the progress bar.

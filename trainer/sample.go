@@ -3,6 +3,8 @@ package trainer
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
 	"graft/kernels"
 	"graft/model"
@@ -20,10 +22,21 @@ func (t *Trainer) sample(when string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.options.Out, "  %s → %s\n", prompt, answer)
+		fmt.Fprintf(t.options.Out, "  %s → %s\n", printable(prompt), printable(answer))
 	}
 	fmt.Fprintln(t.options.Out)
 	return nil
+}
+
+// printable shows control characters, which a model may well write, as U+FFFD:
+// a terminal would obey them.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ReplaceAll(s, "\n", "⏎"))
 }
 
 // generate returns the model's greedy continuation of a prompt, up to the end

@@ -154,13 +154,13 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	t.peaks = profile.Measure(t.backend, profile.CachePath())
 	if err := t.planMemory(); err != nil {
 		return err
 	}
 	t.recordStep = t.prof.Recorder(t.trainRun.Ops, t.trainRun.Labels)
 	t.recordUpdate = t.prof.Recorder(t.update.Ops, t.update.Labels)
 	t.recordEval = t.prof.Recorder(t.evalRun.Ops, t.evalRun.Labels)
-	t.peaks = profile.Measure(t.backend, profile.CachePath())
 	return nil
 }
 
@@ -173,6 +173,9 @@ func (t *Trainer) openData(ctx context.Context) (err error) {
 	}
 	if t.cfg.Data.Valid != "" {
 		t.valid, err = t.load(ctx, t.cfg.Data.Valid)
+	}
+	if limit, n := t.model.MaxPositions, t.train.Longest(); limit > 0 && n > limit && err == nil {
+		t.options.Log.Warn("some examples are longer than the model was made for", "longest", n, "max_position_embeddings", limit)
 	}
 	return err
 }
@@ -193,7 +196,7 @@ func newBackend(cfg *configs.Config) (kernels.Backend, error) {
 	case "reference":
 		return reference.New(), nil
 	}
-	return nil, fmt.Errorf("backend %s is not in this build; cpu and reference are", cfg.Backend)
+	return nil, fmt.Errorf("backend: %s is not in this build; auto, cpu and reference are", cfg.Backend)
 }
 
 // adapters says which layers are adapted: as the config does, or as the

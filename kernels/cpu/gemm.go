@@ -11,8 +11,8 @@ package cpu
 // arithmetic and no second pass over C.
 
 const (
-	maxDepth   = 352     // a right panel and two left ones fit 32 KiB
-	taskRows   = 24      // panels of tileRows per task: with the depth, half a 512 KiB cache
+	maxDepth   = 304     // a right panel and two left ones fit 32 KiB
+	taskRows   = 16      // panels of tileRows per task: with the depth, half a 512 KiB cache
 	taskCols   = 12      // panels of tileCols per task
 	packBudget = 2 << 20 // elements that one packed factor may take
 )

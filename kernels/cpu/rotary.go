@@ -7,8 +7,8 @@ import (
 	"graft/kernels"
 )
 
-// rotaryTable computes angles in float64: a position of a million times a
-// frequency keeps ten digits of its place on the circle.
+// rotaryTable rounds angles to float32, as the operation says, and computes
+// their sines and cosines in float64.
 type rotaryTable struct {
 	positions []int32
 	freqs     []byte // F64
@@ -31,11 +31,11 @@ func (b *Backend) rotaryTable(o *kernels.RotaryTable) {
 func (r *rotaryTable) do(_ *worker, task int) {
 	half := r.out.cols / 2
 	for t := task * tableRows; t < min((task+1)*tableRows, r.out.rows); t++ {
-		out, position := r.out.row(t), float64(r.positions[t])
+		out, position := r.out.row(t), float32(r.positions[t])
 		for i := range half {
 			freq := math.Float64frombits(binary.LittleEndian.Uint64(r.freqs[8*i:]))
-			sin, cos := math.Sincos(position * freq)
-			out[i], out[half+i] = float32(r.scale*cos), float32(r.scale*sin)
+			sin, cos := math.Sincos(float64(position * float32(freq)))
+			out[i], out[half+i] = float32(r.scale*float64(float32(cos))), float32(r.scale*float64(float32(sin)))
 		}
 	}
 }

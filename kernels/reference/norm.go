@@ -60,9 +60,9 @@ func rotaryTable(o *kernels.RotaryTable) {
 	freqs, out := decoded(o.Freqs).row(0), at(o.Out)
 	for t, p := range indices(o.Positions) {
 		for i, f := range freqs {
-			angle := float64(p) * f
-			out.row(t)[i] = o.Scale * math.Cos(angle)
-			out.row(t)[len(freqs)+i] = o.Scale * math.Sin(angle)
+			angle := float64(float32(p) * float32(f))
+			out.row(t)[i] = o.Scale * float64(float32(math.Cos(angle)))
+			out.row(t)[len(freqs)+i] = o.Scale * float64(float32(math.Sin(angle)))
 		}
 	}
 }

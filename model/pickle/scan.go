@@ -27,6 +27,9 @@ const (
 	opGet        = 'g'
 	opBinGet     = 'h'
 	opLongBinGet = 'j'
+	opBytes      = 'B'
+	opShortBytes = 'C'
+	opBytes8     = 0x8e
 )
 
 // Shapes of an instruction's argument: n ≥ 0 bytes, a length of 1, 4 or 8
@@ -46,9 +49,9 @@ var arguments = map[byte]int{
 	opMark: 0, opStop: 0, '0': 0, '1': 0, opDup: 0, 'F': line, 'I': line, 'J': 4, 'K': 1, 'L': line, 'M': 2, 'N': 0,
 	opPersID: 0, opReduce: 0, 'U': length1, 'T': length4, 'X': length4, 'a': 0, opBuild: 0, opGlobal: lines2,
 	'd': 0, opEmptyDict: 0, 'e': 0, opGet: line, opBinGet: 1, opLongBinGet: 4, 'l': 0, opEmptyList: 0, 'p': line, 'q': 1, 'r': 4,
-	's': 0, 't': 0, ')': 0, 'u': 0, 'G': 8, 'B': length4, 'C': length1,
+	's': 0, 't': 0, ')': 0, 'u': 0, 'G': 8, opBytes: length4, opShortBytes: length1,
 	opProto: 1, 0x81: 0, 0x85: 0, 0x86: 0, 0x87: 0, 0x88: 0, 0x89: 0, opLong1: length1, opLong4: length4,
-	0x8c: length1, 0x8d: length8, 0x8e: length8, opEmptySet: 0, 0x90: 0, opFrozenSet: 0, 0x93: 0, 0x94: 0, opFrame: 8,
+	0x8c: length1, 0x8d: length8, opBytes8: length8, opEmptySet: 0, 0x90: 0, opFrozenSet: 0, 0x93: 0, 0x94: 0, opFrame: 8,
 }
 
 const (
@@ -63,8 +66,9 @@ const (
 	// maxShown bounds the text that one container can hold. Instructions that
 	// get a string again take three bytes, whatever its length, but as the key
 	// of a dict all of it is hashed; and the machine's messages print whole
-	// containers (one level deep).
-	maxShown = 64 << 20
+	// containers (one level deep), bytes as a list of hexadecimal numbers.
+	maxShown  = 32 << 20
+	byteShown = 8
 
 	// maxLong bounds integers: the machine decodes them in quadratic time.
 	maxLong = 32
@@ -210,6 +214,10 @@ func (s *scanner) check(op byte, shape int, arg []byte) error {
 func (s *scanner) charge(op byte, shape, arg int) {
 	s.ops++
 	s.cost += costAny + costByte*arg
+	switch op {
+	case opBytes, opShortBytes, opBytes8:
+		arg *= byteShown
+	}
 	if shape < 0 {
 		s.strings++
 		s.text += arg

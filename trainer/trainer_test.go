@@ -1,0 +1,447 @@
+package trainer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"graft/configs"
+	"graft/lora"
+	"graft/model/safetensors"
+)
+
+const (
+	demo   = "../configs/demo"
+	shared = "../../shared"
+)
+
+// job is a run in a folder of its own.
+type job struct {
+	out    string
+	resume bool
+	sets   []string
+	ctx    context.Context
+	report io.Writer
+}
+
+// run runs the demo's job, or the one in base, with other settings.
+func (j job) run(t *testing.T, base string) error {
+	t.Helper()
+	if base == "" {
+		base = fmt.Sprintf("model: %s/model\ndata: {train: %s/train.jsonl, valid: %s/valid.jsonl}\n"+
+			"lora: {rank: 4}\noptimizer: {lr: 5e-3}\ntrain: {steps: 12, batch_size: 4, save_every: 5}\nprofile: false\n", demo, demo, demo)
+	}
+	path := filepath.Join(t.TempDir(), "job.yaml")
+	if err := os.WriteFile(path, []byte(base), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := configs.Load(path, append([]string{"out=" + j.out}, j.sets...), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j.ctx == nil {
+		j.ctx = context.Background()
+	}
+	if j.report == nil {
+		j.report = io.Discard
+	}
+	return Run(j.ctx, cfg, Options{Resume: j.resume, Out: j.report, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+}
+
+func (j job) must(t *testing.T, base string) {
+	t.Helper()
+	if err := j.run(t, base); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readMetrics(t *testing.T, out string) []metrics {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(out, metricsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []metrics
+	for line := range strings.Lines(string(b)) {
+		var m metrics
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+func adapterBytes(t *testing.T, out string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(out, "adapter", lora.WeightsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func adapterValues(t *testing.T, out string) []float64 {
+	t.Helper()
+	f, err := safetensors.Open(filepath.Join(out, "adapter", lora.WeightsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var all []float64
+	for _, n := range f.Names() {
+		x, _ := f.Tensor(n)
+		v, err := x.Float64s()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, v...)
+	}
+	return all
+}
+
+func relative(a, b float64) float64 { return math.Abs(a-b) / math.Abs(b) }
+
+// TestGolden is the whole job against a run of transformers and PEFT in
+// float64, from the same first adapter.
+func TestGolden(t *testing.T) {
+	golden := filepath.Join(shared, "golden", "stories260k")
+	b, err := os.ReadFile(filepath.Join(golden, "golden.json"))
+	if err != nil {
+		t.Skip("no ../shared/golden here: the golden run is not part of the project")
+	}
+	var want struct {
+		Steps []struct {
+			Loss     float64
+			GradNorm float64 `json:"grad_norm"`
+			LR       float64
+			Tokens   int
+		}
+		Generate struct{ Prompt, Text string }
+	}
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	base := fmt.Sprintf("model: %s/models/stories260k\ndata: {train: %s/train.jsonl, shuffle: false}\n"+
+		"lora: {adapter: %s/adapter_init}\noptimizer: {lr: 0.005, warmup: 4, weight_decay: 0.01}\n"+
+		"train: {steps: 32, batch_size: 4, accumulate: 2}\nsample: {prompts: [%q], max_tokens: 40}\nprofile: false\n",
+		shared, golden, golden, want.Generate.Prompt)
+	for _, c := range []struct {
+		backend          string
+		first, all, norm float64
+		final            float64 // the adapter's largest difference, relative to its largest value
+	}{{"reference", 1e-6, 1e-6, 1e-5, 1e-5}, {"cpu", 2e-6, 1e-3, 1e-2, 1e-2}} {
+		t.Run(c.backend, func(t *testing.T) {
+			var report bytes.Buffer
+			j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"backend=" + c.backend}, report: &report}
+			j.must(t, base)
+			var worstLoss, worstNorm float64
+			for i, m := range readMetrics(t, j.out) {
+				w := want.Steps[i]
+				dl, dn := relative(m.Loss, w.Loss), relative(m.GradNorm, w.GradNorm)
+				worstLoss, worstNorm = max(worstLoss, dl), max(worstNorm, dn)
+				if dl > c.all || i == 0 && dl > c.first || dn > c.norm || relative(m.LR, w.LR) > 1e-12 || m.Tokens != w.Tokens {
+					t.Errorf("step %d: got %+v, want %+v", m.Step, m, w)
+				}
+			}
+			first := relative(readMetrics(t, j.out)[0].Loss, want.Steps[0].Loss)
+			t.Logf("largest relative difference of a loss %.2g (step 1: %.2g), of a norm %.2g", worstLoss, first, worstNorm)
+			sentence := strings.TrimPrefix(want.Generate.Text, want.Generate.Prompt+" ")
+			sentence = sentence[:strings.Index(sentence, "happy.")+len("happy.")]
+			if !strings.Contains(report.String(), sentence) {
+				t.Errorf("the tuned model does not write %q:\n%s", sentence, &report)
+			}
+			f, err := safetensors.Open(filepath.Join(golden, "adapter_final", lora.WeightsFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			got := adapterValues(t, j.out)
+			var diff, scale float64
+			i := 0
+			for _, n := range f.Names() {
+				x, _ := f.Tensor(n)
+				v, err := x.Float64s()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, w := range v {
+					diff, scale = max(diff, math.Abs(got[i]-w)), max(scale, math.Abs(w))
+					i++
+				}
+			}
+			t.Logf("final adapter: largest difference %.2g of its largest value", diff/scale)
+			if i != len(got) || diff > c.final*scale {
+				t.Errorf("final adapter: %d values, want %d; largest difference %g of %g", len(got), i, diff, scale)
+			}
+		})
+	}
+}
+
+// TestSplits: how a step's examples are split into micro-batches, and whether
+// values are recomputed, changes nothing but rounding; also with dropout, and
+// with a last step that is not full.
+func TestSplits(t *testing.T) {
+	for _, c := range []struct {
+		backend string
+		tol     float64
+	}{{"reference", 1e-10}, {"cpu", 2e-3}} {
+		var first []metrics
+		var values []float64
+		for _, sets := range [][]string{
+			{"train.batch_size=8", "train.accumulate=1"}, {"train.batch_size=4", "train.accumulate=2"},
+			{"train.batch_size=2", "train.accumulate=4"}, {"train.batch_size=1", "train.accumulate=8"},
+			{"train.batch_size=4", "train.accumulate=2", "train.recompute=block"},
+		} {
+			j := job{out: filepath.Join(t.TempDir(), "run"), sets: append(sets, "backend="+c.backend, "lora.dropout=0.2", "train.steps=15")}
+			j.must(t, "")
+			got, v := readMetrics(t, j.out), adapterValues(t, j.out)
+			if first == nil {
+				first, values = got, v
+				if first[12].Tokens >= first[11].Tokens {
+					t.Fatalf("step 13 should be the partial one that ends the epoch: %+v", first[12])
+				}
+				continue
+			}
+			for i := range got {
+				if relative(got[i].Loss, first[i].Loss) > c.tol || got[i].Tokens != first[i].Tokens {
+					t.Errorf("%s %v: step %d: loss %v of %d tokens, want %v of %d", c.backend, sets, i+1, got[i].Loss, got[i].Tokens, first[i].Loss, first[i].Tokens)
+				}
+			}
+			var diff, scale float64
+			for i := range v {
+				diff, scale = max(diff, math.Abs(v[i]-values[i])), max(scale, math.Abs(values[i]))
+			}
+			if diff > c.tol*scale {
+				t.Errorf("%s %v: final adapter differs by %g of %g", c.backend, sets, diff, scale)
+			}
+		}
+	}
+}
+
+// TestSameBytes: what must not change the result does not change a bit.
+func TestSameBytes(t *testing.T) {
+	want := job{out: filepath.Join(t.TempDir(), "run")}
+	want.must(t, "")
+	for _, sets := range [][]string{
+		{"threads=1"}, {"threads=3"}, {"train.recompute=block"}, {"train.eval_every=1"}, {"train.save_every=1", "train.keep=1"},
+		{"profile=true"}, {"sample.prompts=[\"Where does the owl live?\"]"}, {"data.valid=\"\""},
+	} {
+		j := job{out: filepath.Join(t.TempDir(), "run"), sets: sets}
+		j.must(t, "")
+		if !bytes.Equal(adapterBytes(t, j.out), adapterBytes(t, want.out)) {
+			t.Errorf("%v: the final adapter differs", sets)
+		}
+	}
+}
+
+// cancelAfter is a context that is cancelled when it has been asked n times.
+type cancelAfter struct {
+	context.Context
+	n *int
+}
+
+func (c cancelAfter) Err() error {
+	if *c.n--; *c.n < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestInterrupted stops a run at every micro-batch and resumes it, over and
+// over, and asks for the bytes of an uninterrupted run, in both modes.
+func TestInterrupted(t *testing.T) {
+	for _, mode := range [][]string{
+		{"train.accumulate=3"}, {"train.accumulate=2", "mode=full", "optimizer.weight_decay=0.1", "train.steps=6"}, {"lora.dropout=0.1", "train.steps=8"},
+	} {
+		want := job{out: filepath.Join(t.TempDir(), "run"), sets: mode}
+		want.must(t, "")
+		j := job{out: filepath.Join(t.TempDir(), "run"), sets: mode}
+		for i := 0; ; i++ {
+			n := 8 + i%7
+			j.ctx, j.resume = cancelAfter{context.Background(), &n}, i > 0
+			err := j.run(t, "")
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, ErrInterrupted) && !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if i > 200 {
+				t.Fatal("the run does not end")
+			}
+		}
+		for _, name := range []string{"adapter/adapter_model.safetensors", "model/model.safetensors"} {
+			a, err := os.ReadFile(filepath.Join(want.out, name))
+			if err != nil {
+				continue
+			}
+			b, err := os.ReadFile(filepath.Join(j.out, name))
+			if err != nil || !bytes.Equal(a, b) {
+				t.Errorf("%v: %s differs from that of an uninterrupted run (%v)", mode, name, err)
+			}
+		}
+		a, b := readMetrics(t, want.out), readMetrics(t, j.out)
+		if len(a) != len(b) {
+			t.Fatalf("%v: %d lines of metrics, want %d", mode, len(b), len(a))
+		}
+		for i := range a {
+			if a[i].Step != b[i].Step || a[i].Loss != b[i].Loss || a[i].GradNorm != b[i].GradNorm || a[i].TokensTotal != b[i].TokensTotal {
+				t.Errorf("%v: step %d: %+v, want %+v", mode, i+1, b[i], a[i])
+			}
+		}
+	}
+}
+
+// copyTree copies the files of a folder.
+func copyTree(t *testing.T, from string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// TestResumeRefuses changes what a resumed run computes with.
+func TestResumeRefuses(t *testing.T) {
+	work := copyTree(t, demo)
+	base := fmt.Sprintf("model: %s/model\ndata: {train: %s/train.jsonl, valid: %s/valid.jsonl}\n"+
+		"train: {steps: 6, save_every: 2}\nlora: {rank: 2}\nprofile: false\n", work, work, work)
+	j := job{out: filepath.Join(t.TempDir(), "run")}
+	j.must(t, base)
+	finished := adapterBytes(t, j.out)
+	j.resume = true
+	for _, c := range []struct{ set, want string }{
+		{"lora.rank=3", "lora.rank was 2 and is now 3"}, {"optimizer.lr=1e-5", "optimizer.lr was 0.0002 and is now 1e-05"},
+		{"train.batch_size=2", "train.batch_size"}, {"seed=5", "seed was 0 and is now 5"}, {"train.steps=8", "the learning rate of every step depends on the number of steps"},
+		{"backend=reference", "backend"}, {"data.shuffle=false", "data.shuffle"},
+	} {
+		k := j
+		k.sets = []string{c.set}
+		if err := k.run(t, base); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "step-000006") {
+			t.Errorf("%s: error %v, want %q", c.set, err, c.want)
+		}
+	}
+	for _, set := range []string{"threads=1", "train.save_every=3", "train.keep=1", "profile=false", "train.recompute=block"} {
+		k := j
+		k.sets = []string{set}
+		k.must(t, base)
+	}
+	if !bytes.Equal(finished, adapterBytes(t, j.out)) {
+		t.Error("resuming a finished run changed its result")
+	}
+	changed := func(name, want string) {
+		t.Helper()
+		path := filepath.Join(work, name)
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := bytes.Clone(before)
+		if strings.HasSuffix(name, ".safetensors") {
+			after[len(after)-1] ^= 1
+		} else {
+			after = bytes.Replace(after, []byte("river"), []byte("stream"), 1)
+		}
+		if err := os.WriteFile(path, after, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.run(t, base); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s changed: error %v, want %q", name, err, want)
+		}
+		if err := os.WriteFile(path, before, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	changed("model/model.safetensors", "the model "+work+"/model has changed since")
+	changed("train.jsonl", "the training data "+work+"/train.jsonl has changed since")
+	j.must(t, base)
+}
+
+// TestDamagedCheckpoint: a damaged checkpoint is passed over, and the run ends
+// with the same bytes.
+func TestDamagedCheckpoint(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run")}
+	j.must(t, "")
+	want := adapterBytes(t, j.out)
+	for _, step := range []string{"step-000012", "step-000010"} {
+		path := filepath.Join(j.out, "checkpoints", step, optimizerFile)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)/2] ^= 4
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.resume = true
+	j.must(t, "")
+	if got := readMetrics(t, j.out); len(got) != 12 || got[11].Step != 12 {
+		t.Errorf("%d lines of metrics", len(got))
+	}
+	if !bytes.Equal(adapterBytes(t, j.out), want) {
+		t.Error("the final adapter differs")
+	}
+}
+
+// TestDiverged: a loss that is no number ends the run with its step, and the
+// checkpoints from before stay.
+func TestDiverged(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"optimizer.lr=1000", "optimizer.schedule=constant", "optimizer.clip=0", "train.steps=200", "train.save_every=1"}}
+	err := j.run(t, "")
+	if err == nil || !strings.Contains(err.Error(), "training has diverged") || !strings.Contains(err.Error(), "checkpoints/step-") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+// TestDamagedWeights: the message names the tensor and the element.
+func TestDamagedWeights(t *testing.T) {
+	work := copyTree(t, demo)
+	path := filepath.Join(work, "model", "model.safetensors")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b[len(b)-4:], []byte{0, 0, 0xc0, 0x7f})
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"model=" + work + "/model"}}
+	err = j.run(t, "")
+	if err == nil || !strings.Contains(err.Error(), "step 1: the loss is NaN") || !strings.Contains(err.Error(), "model.safetensors: tensor ") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+// TestSetAside: a new run in the folder of an earlier one destroys nothing.
+func TestSetAside(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run")}
+	j.must(t, "")
+	j.sets = []string{"seed=3"}
+	j.must(t, "")
+	if bytes.Equal(adapterBytes(t, j.out), adapterBytes(t, j.out+".old-1")) {
+		t.Error("the earlier run is not kept")
+	}
+	if err := os.WriteFile(filepath.Join(t.TempDir(), "letter"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "letter"), []byte("dear"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j.out = foreign
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "holds no run") {
+		t.Errorf("error %v", err)
+	}
+}
