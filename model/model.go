@@ -195,7 +195,7 @@ func (m *Model) find(w Weight) (stored.Tensor, error) {
 		return t, fmt.Errorf("%s: tensor %s: shape %v, config.json says %v", t.File, t.Name, t.Shape, w.Shape)
 	}
 	if !t.DType.Float() {
-		return t, fmt.Errorf("%s: tensor %s: type %v, want F32, F16, BF16 or F64", t.File, t.Name, t.DType)
+		return t, fmt.Errorf("%s: tensor %s: type %s, want F32, F16, BF16 or F64", t.File, t.Name, t.Type())
 	}
 	return t, nil
 }
