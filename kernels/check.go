@@ -2,21 +2,28 @@ package kernels
 
 import "fmt"
 
-// Check panics when the operands of an operation do not fit together: a
-// malformed program is its writer's error, and running it would read or write
-// where it must not. It allocates nothing when all is well.
+// Check panics when the operands of an operation do not fit together or do not
+// lie in their memory: a malformed program is its writer's error, and running
+// it would read or write where it must not. Backends call it before they run
+// an operation; it allocates nothing when all is well. What indices hold is
+// not looked at.
 func Check(o Op) {
 	c := checker{o}
+	// Operands is called on the concrete types: through the interface its
+	// argument would be allocated.
 	switch o := o.(type) {
 	case *Embed:
+		o.Operands(c.operand)
 		c.same(o.Tokens.Rows, o.Out.Rows, "rows of Tokens and Out")
 		c.same(o.Table.Cols, o.Out.Cols, "columns of Table and Out")
 		c.indices(o.Tokens)
 	case *EmbedGrad:
+		o.Operands(c.operand)
 		c.same(o.Tokens.Rows, o.DOut.Rows, "rows of Tokens and DOut")
 		c.same(o.DTable.Cols, o.DOut.Cols, "columns of DTable and DOut")
 		c.indices(o.Tokens)
 	case *RMSNorm:
+		o.Operands(c.operand)
 		c.shape(o.X, o.Out)
 		c.groups(o.X, o.Weight, o.InvRMS)
 		c.that((o.Residual == nil) == (o.Sum == nil), "Residual and Sum go together")
@@ -25,6 +32,7 @@ func Check(o Op) {
 			c.shape(o.X, o.Sum)
 		}
 	case *RMSNormGrad:
+		o.Operands(c.operand)
 		c.shape(o.X, o.DOut)
 		c.shape(o.X, o.DX)
 		c.groups(o.X, o.Weight, o.InvRMS)
@@ -35,6 +43,7 @@ func Check(o Op) {
 			c.shape(o.Weight, o.DWeight)
 		}
 	case *Product:
+		o.Operands(c.operand)
 		for i := range o.Terms {
 			c.term(&o.Terms[i], o.Out)
 		}
@@ -46,48 +55,61 @@ func Check(o Op) {
 			c.shape(o.Add, o.Out)
 		}
 	case *WeightGrad:
+		o.Operands(c.operand)
 		c.same(o.DY.Rows, o.X.Rows, "rows of DY and X")
 		c.same(o.DY.Cols, o.DW.Rows, "columns of DY and rows of DW")
 		c.same(o.X.Cols, o.DW.Cols, "columns of X and DW")
 	case *BiasGrad:
+		o.Operands(c.operand)
 		c.same(o.DBias.Rows, 1, "rows of DBias")
 		c.same(o.DY.Cols, o.DBias.Cols, "columns of DY and DBias")
 	case *RotaryTable:
+		o.Operands(c.operand)
 		c.same(o.Freqs.Rows, 1, "rows of Freqs")
 		c.same(o.Positions.Rows, o.Out.Rows, "rows of Positions and Out")
 		c.same(o.Out.Cols, 2*o.Freqs.Cols, "columns of Out and twice those of Freqs")
 		c.that(o.Freqs.DType == F64, "Freqs must be F64")
 		c.indices(o.Positions)
 	case *Rotary:
+		o.Operands(c.operand)
 		c.shape(o.X, o.Out)
 		c.same(o.X.Rows, o.Table.Rows, "rows of X and Table")
 		c.heads(o.X, o.HeadDim)
 		c.that(o.Table.Cols <= o.HeadDim && o.Table.Cols%2 == 0, "Table is wider than a head")
 	case *Attention:
+		o.Operands(c.operand)
 		c.attention(o.Q, o.K, o.V, o.Bounds, o.Out, o.LSE, o.HeadDim)
 	case *AttentionGrad:
+		o.Operands(c.operand)
 		c.attention(o.Q, o.K, o.V, o.Bounds, o.Out, o.LSE, o.HeadDim)
 		c.shape(o.Q, o.DOut)
 		c.shape(o.Q, o.DQ)
 		c.shape(o.K, o.DK)
 		c.shape(o.V, o.DV)
 	case *Gated:
+		o.Operands(c.operand)
 		c.shape(o.Gate, o.Up)
 		c.shape(o.Gate, o.Out)
+		c.that(o.Act <= GELUTanh, "unknown activation")
 	case *GatedGrad:
+		o.Operands(c.operand)
 		c.shape(o.Gate, o.Up)
 		c.shape(o.Gate, o.DOut)
 		c.shape(o.Gate, o.DGate)
 		c.shape(o.Gate, o.DUp)
+		c.that(o.Act <= GELUTanh, "unknown activation")
 	case *Gather:
+		o.Operands(c.operand)
 		c.same(o.Rows.Rows, o.Out.Rows, "rows of Rows and Out")
 		c.same(o.X.Cols, o.Out.Cols, "columns of X and Out")
 		c.indices(o.Rows)
 	case *Scatter:
+		o.Operands(c.operand)
 		c.same(o.Rows.Rows, o.X.Rows, "rows of Rows and X")
 		c.same(o.X.Cols, o.Out.Cols, "columns of X and Out")
 		c.indices(o.Rows)
 	case *CrossEntropy:
+		o.Operands(c.operand)
 		c.that(len(o.Terms) > 0, "no terms")
 		for i := range o.Terms {
 			c.headTerm(&o.Terms[i], o.Terms[0].W.Rows, o.Loss.Rows)
@@ -96,17 +118,22 @@ func Check(o Op) {
 		c.same(o.Targets.Rows, o.Loss.Rows, "rows of Targets and Loss")
 		c.indices(o.Targets)
 	case *Sum:
+		o.Operands(c.operand)
 		c.shape(o.A, o.B)
 		c.shape(o.A, o.Out)
 	case *Dropout:
+		o.Operands(c.operand)
 		c.shape(o.X, o.Out)
 		c.that(o.P >= 0 && o.P < 1, "P must lie in [0, 1)")
 	case *Zero:
+		o.Operands(c.operand)
 	case *ClipNorm:
+		o.Operands(c.operand)
 		c.same(o.Grad.Rows, 1, "rows of Grad")
 		c.that(o.Out.Rows == 1 && o.Out.Cols == 2, "Out must be [1, 2]")
 		c.that(o.Divisor > 0, "Divisor must be above 0")
 	case *AdamW:
+		o.Operands(c.operand)
 		c.same(o.P.Rows, 1, "rows of P")
 		c.shape(o.P, o.Grad)
 		c.shape(o.P, o.M)
@@ -123,6 +150,27 @@ type checker struct{ op Op }
 func (c checker) that(ok bool, rule string) {
 	if !ok {
 		panic(fmt.Sprintf("kernels: %s: %s", c.op.Kind(), rule))
+	}
+}
+
+// operand checks that the elements of one operand lie in its buffer and are of
+// a type that operations know.
+func (c checker) operand(p **Tensor, a Access) {
+	t := *p
+	c.operandThat(t.Rows >= 0 && t.Cols >= 0 && t.Off >= 0, t, "negative size")
+	c.operandThat(t.DType.Float() || t.DType == I32 && a == Read, t, "not of a floating type")
+	if t.Len() == 0 {
+		return
+	}
+	c.operandThat(t.Rows == 1 || t.Stride >= t.Cols, t, "rows overlap")
+	c.operandThat(t.Buf != nil, t, "has no memory")
+	end := t.Off + ((t.Rows-1)*t.Stride+t.Cols)*t.DType.Size()
+	c.operandThat(end <= t.Buf.Size(), t, "ends behind its buffer")
+}
+
+func (c checker) operandThat(ok bool, t *Tensor, rule string) {
+	if !ok {
+		panic(fmt.Sprintf("kernels: %s: %v: %s", c.op.Kind(), t, rule))
 	}
 }
 
@@ -184,6 +232,7 @@ func (c checker) attention(q, k, v, bounds, out, lse *Tensor, headDim int) {
 	c.same(q.Rows, k.Rows, "rows of Q and K")
 	c.same(q.Rows, lse.Rows, "rows of Q and LSE")
 	c.same(lse.Cols*headDim, q.Cols, "columns of LSE and heads")
-	c.that(q.Cols%k.Cols == 0, "heads are no multiple of key and value heads")
+	c.that(k.Cols > 0 && q.Cols%k.Cols == 0, "heads are no multiple of key and value heads")
 	c.indices(bounds)
+	c.that(bounds.Rows > 0, "Bounds holds at least the end")
 }

@@ -80,7 +80,6 @@ type report struct {
 	bar     *progressbar.ProgressBar // nil where nobody watches a terminal
 	out     io.Writer
 	started time.Time
-	seen    int // tokens since started
 }
 
 func newReport(t *Trainer) (*report, error) {

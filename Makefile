@@ -1,0 +1,31 @@
+# What there is to do here; the README has the two commands that matter.
+
+export CGO_ENABLED = 0
+
+.PHONY: build test race lint bench demo kill generate
+
+build: ## the program, as one static binary
+	go build -o build/train ./cmd/train
+
+test:
+	go test ./...
+
+race: ## what is concurrent, under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -short ./data ./tokenizer ./checkpoints ./kernels/cpu ./model ./trainer
+
+lint:
+	test -z "$$(gofmt -l .)"
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+bench: ## FLOPs and bytes of the kernels, against the machine's limits
+	go test -run '^$$' -bench . ./kernels/cpu ./tokenizer ./data ./configs
+
+demo:
+	go run ./cmd/train -config configs/llama-lora.yaml
+
+kill: ## SIGKILL at random moments, resume, compare bytes
+	trainer/kill.sh
+
+generate: ## the assembly, from its generator
+	go generate ./kernels/cpu
