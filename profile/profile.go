@@ -121,6 +121,18 @@ func (p *Profile) Rows() []Row {
 	return out
 }
 
+// Exceeds says whether a kind of operation was faster than the arithmetic's
+// limit, which then was measured too low. (Memory traffic may well be: what
+// lies in caches is faster.)
+func (p *Profile) Exceeds(peaks Peaks) bool {
+	for _, r := range Group(p.Rows(), ByKind) {
+		if peaks.FLOPs > 0 && r.FLOPs > r.Seconds*peaks.FLOPs {
+			return true
+		}
+	}
+	return false
+}
+
 // Group sums rows that agree in what key returns, the longest time first.
 func Group(rows []Row, key func(Row) Row) []Row {
 	sums := map[Row]*Row{}

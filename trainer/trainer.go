@@ -304,6 +304,9 @@ func (t *Trainer) finish() error {
 	if !t.cfg.Profile {
 		return nil
 	}
+	if t.prof.Exceeds(t.peaks) {
+		t.peaks = profile.Again(t.backend, profile.CachePath())
+	}
 	f, err := os.Create(filepath.Join(t.cfg.Out, "profile.json"))
 	if err != nil {
 		return err
