@@ -24,11 +24,7 @@ func Keys() []Key {
 	d := Defaults()
 	keys := fields(reflect.TypeFor[Config](), "", nil)
 	for i := range keys {
-		b, err := yaml.Marshal(keys[i].field(&d).Interface())
-		if err != nil {
-			panic(fmt.Sprintf("configs: default of %s: %v", keys[i].Name, err))
-		}
-		keys[i].Default = strings.TrimSpace(strings.ReplaceAll(string(b), "\n- ", ", "))
+		keys[i].Default = inline(keys[i].field(&d).Interface())
 	}
 	return keys
 }

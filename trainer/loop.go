@@ -39,6 +39,13 @@ func (t *Trainer) loop(ctx context.Context) error {
 				return err
 			}
 		}
+		select {
+		case <-t.options.Show:
+			if err := t.prof.Table(t.options.Out, t.peaks); err != nil {
+				return err
+			}
+		default:
+		}
 	}
 	return nil
 }

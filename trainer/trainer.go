@@ -36,8 +36,9 @@ import (
 // Options are what a run has besides its config.
 type Options struct {
 	Resume bool
-	Out    io.Writer    // where the run reports to
-	Log    *slog.Logger // what is worth knowing, and warnings
+	Out    io.Writer        // where the run reports to
+	Log    *slog.Logger     // what is worth knowing, and warnings
+	Show   <-chan os.Signal // asks for the profile so far; may be nil
 }
 
 // Trainer is one run.

@@ -33,6 +33,8 @@ const usage = `train fine-tunes a language model with low-rank adapters (LoRA).
   train -config llama-lora.yaml -resume          go on from the newest checkpoint
   train -config llama-lora.yaml -set lora.rank=8 -set train.epochs=3
 
+Ctrl-C saves a checkpoint and ends the run; kill -USR1 prints the profile so far.
+
 Flags:
 `
 
@@ -79,7 +81,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// The first signal ends the run in order, the second at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	err = trainer.Run(ctx, cfg, trainer.Options{Resume: *resume, Out: stdout, Log: slog.New(slog.NewTextHandler(stderr, nil))})
+	err = trainer.Run(ctx, cfg, trainer.Options{Resume: *resume, Out: stdout, Log: slog.New(slog.NewTextHandler(stderr, nil)), Show: showSignal()})
 	if errors.Is(err, trainer.ErrInterrupted) {
 		report(stderr, err)
 		return exitInterrupted
