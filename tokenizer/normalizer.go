@@ -45,7 +45,7 @@ func newNormalizer(p placed, fail *failure) (normalizer, error) {
 	case "NFKD":
 		return normalizeFunc(norm.NFKD.String), nil
 	case "Lowercase":
-		return normalizeFunc(strings.ToLower), nil
+		return normalizeFunc(lower), nil
 	case "Prepend":
 		return normalizeFunc(func(s string) string {
 			if s == "" {
@@ -71,6 +71,12 @@ func newNormalizer(p placed, fail *failure) (normalizer, error) {
 		return normalizeFunc(func(s string) string { return replace(s, p.Content, find) }), nil
 	}
 	return nil, p.unknown("normalizer", "NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip")
+}
+
+// lower maps each character by itself, as Hugging Face does: no final sigma.
+// İ is the only one that becomes two.
+func lower(s string) string {
+	return strings.ToLower(strings.ReplaceAll(s, "İ", "i\u0307"))
 }
 
 // replace puts content in the place of every match.

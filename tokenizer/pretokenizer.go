@@ -234,7 +234,7 @@ func (m metaspace) apply(e *encoder, s string, first bool, k int) {
 }
 
 // matchLimit bounds the time of one search with a file's own pattern.
-const matchLimit = 10 * time.Second
+const matchLimit = 2 * time.Second
 
 // maxPattern bounds a pattern's length, as its compilation takes memory.
 const maxPattern = 1 << 14
@@ -253,7 +253,11 @@ func regexFinder(place, pattern string, fail *failure) (finder, error) {
 	if len(pattern) > maxPattern {
 		return nil, fmt.Errorf("%s: %d bytes long, the limit is %d", place, len(pattern), maxPattern)
 	}
-	re, err := regexp2.Compile(pattern, regexp2.None)
+	translated, err := translate(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", place, err)
+	}
+	re, err := regexp2.Compile(translated, regexp2.None)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", place, err)
 	}
@@ -272,4 +276,38 @@ func regexFinder(place, pattern string, fail *failure) (finder, error) {
 			fail.set(fmt.Errorf("%s: %w", place, err))
 		}
 	}, nil
+}
+
+// translate writes \w as Oniguruma, which Hugging Face uses, understands it:
+// without the joiners that regexp2 counts in. What depends on \w in other ways
+// is refused.
+func translate(pattern string) (string, error) {
+	const word = `\p{L}\p{M}\p{Nd}\p{Pc}`
+	var b strings.Builder
+	class := false
+	for i := 0; i < len(pattern); i++ {
+		c := pattern[i]
+		switch {
+		case c == '[':
+			class = true
+		case c == ']':
+			class = false
+		case c == '\\' && i+1 < len(pattern):
+			i++
+			switch next := pattern[i]; {
+			case next == 'w' && class:
+				b.WriteString(word)
+			case next == 'w':
+				b.WriteString("[" + word + "]")
+			case next == 'W' || next == 'b' || next == 'B':
+				return "", fmt.Errorf("\\%c is not implemented", next)
+			default:
+				b.WriteByte(c)
+				b.WriteByte(next)
+			}
+			continue
+		}
+		b.WriteByte(c)
+	}
+	return b.String(), nil
 }
