@@ -14,9 +14,9 @@
 package configs
 
 import (
-	"errors"
 	"fmt"
 	"math"
+	"regexp"
 )
 
 // Config is a training job. A key is harmless if a resumed run computes the
@@ -103,12 +103,15 @@ func Defaults() Config {
 	return c
 }
 
+// problem is something wrong with the value of a key.
+type problem struct{ key, text string }
+
 // check collects what is wrong with values.
-type check struct{ errs []error }
+type check struct{ list []problem }
 
 func (c *check) that(ok bool, key, format string, args ...any) {
 	if !ok {
-		c.errs = append(c.errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+		c.list = append(c.list, problem{key, fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -137,8 +140,8 @@ const (
 	maxTokens = 1 << 24
 )
 
-// Validate reports everything that is wrong with the values.
-func (c *Config) Validate() error {
+// problems lists everything that is wrong with the values.
+func (c *Config) problems() []problem {
 	var k check
 	k.that(c.Model != "", "model", "missing: name the folder of the base model")
 	k.that(c.Data.Train != "", "data.train", "missing: name a file of JSON lines")
@@ -155,6 +158,12 @@ func (c *Config) Validate() error {
 	k.that(c.LoRA.Dropout >= 0 && c.LoRA.Dropout < 1, "lora.dropout", "%g, want 0 or more and less than 1", c.LoRA.Dropout)
 	k.word("lora.init", c.LoRA.Init, "default", "gaussian")
 	k.that(c.LoRA.Targets.Pattern != "" || len(c.LoRA.Targets.Names) > 0, "lora.targets", "empty: name at least one layer, or all-linear")
+
+	if p := c.LoRA.Targets.Pattern; p != "" {
+		_, err := regexp.Compile(p)
+		k.that(err == nil, "lora.targets", "%q is no regular expression that Go understands: %v", p, err)
+	}
+	k.that(c.LoRA.Adapter == "" || c.Mode != Full, "lora.adapter", "mode full trains all weights and takes no adapter")
 
 	o := c.Optimizer
 	k.word("optimizer.name", o.Name, "adamw")
@@ -180,5 +189,5 @@ func (c *Config) Validate() error {
 	k.count("train.keep", t.Keep, 0, maxSteps)
 	k.count("train.report_every", t.ReportEvery, 0, maxSteps)
 	k.count("sample.max_tokens", c.Sample.MaxTokens, 1, 1<<16)
-	return errors.Join(k.errs...)
+	return k.list
 }

@@ -29,9 +29,12 @@ func TestLayers(t *testing.T) {
 	want.Model, want.Data.Train, want.Out, want.Seed = "m", "t.jsonl", filepath.Join("runs", "job"), 9
 	want.LoRA.Rank, want.LoRA.Targets, want.LoRA.Layers = 3, Targets{Names: []string{"q_proj", "v_proj"}}, Layers{Last: 2}
 	want.Optimizer.LR, want.Optimizer.Betas, want.Optimizer.Warmup = 1e-3, []float64{0.8, 0.9}, Warmup{Fraction: 0.05}
-	want.Train.Steps = 5
+	want.Train.Steps, want.Train.Epochs = 5, 0
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
+	}
+	if c, err := Load(p, []string{"out=123", "lora.targets=.*proj"}, nil); err != nil || c.Out != "123" || c.LoRA.Targets.Pattern != ".*proj" {
+		t.Errorf("texts without quotes: %+v, %v", c, err)
 	}
 	again, err := Parse(c.YAML())
 	if err != nil {
@@ -76,6 +79,14 @@ func TestErrors(t *testing.T) {
 		{text: minimal, sets: []string{"lora.rank"}, want: []string{"-set lora.rank: want key=value"}},
 		{text: minimal, sets: []string{"lora.rank=x"}, want: []string{"-set lora.rank=x: lora.rank"}},
 		{text: minimal, env: []string{"TRAIN_LORA_RNK=8"}, want: []string{"TRAIN_LORA_RNK; did you mean TRAIN_LORA_RANK?"}},
+		{text: minimal + "optimizer: {lr: -1}\nb: 2\n", want: []string{"job.yaml:4: optimizer.lr: -1", "job.yaml:5: unknown key b"}},
+		{text: minimal + "train: {steps: 5, epochs: 2}\n", want: []string{"train.steps and train.epochs are both set"}},
+		{text: minimal + "---\nseed: 1\n", want: []string{"more than one document"}},
+		{text: minimal + "keep: 3\n", want: []string{"did you mean train.keep?"}},
+		{text: minimal + "\"a\\nb\": 3\n", want: []string{"unknown key a b"}},
+		{text: minimal, sets: []string{"lora.rank=0"}, want: []string{"-set lora.rank=0: lora.rank: 0, want 1 to"}},
+		{text: minimal + "lora: {targets: \"(\"}\n", want: []string{"job.yaml:4: lora.targets", "no regular expression"}},
+		{text: minimal + "mode: full\nlora: {adapter: x}\n", want: []string{"mode full trains all weights"}},
 		{text: minimal + "a: 1\nb: 2\nlora: {rank: x}\n", want: []string{"job.yaml:4", "job.yaml:5", "job.yaml:6"}},
 		{text: "model: \"" + strings.Repeat("x", maxFile) + "\"", want: []string{"not a config"}},
 	} {

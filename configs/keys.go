@@ -77,6 +77,20 @@ func (k Key) field(c *Config) reflect.Value {
 	return v
 }
 
+// words says whether the key's values are texts, so that on a command line they
+// need no quotes.
+func (k Key) words() bool {
+	if k.index == nil {
+		return false
+	}
+	var c Config
+	switch k.field(&c).Interface().(type) {
+	case string, Targets:
+		return true
+	}
+	return false
+}
+
 // decode reads a YAML node as a value of the key's type, strictly.
 func (k Key) decode(n *yaml.Node) (any, error) {
 	var c Config
@@ -140,7 +154,8 @@ func Diff(old, new *Config) []Change {
 			Reason: "a resumed run would not compute what it was computing; start a new run (another -out)"}
 		if k.harmless == "steps" {
 			c.Harmless = new.Optimizer.Schedule == "constant" && new.Optimizer.Warmup.Fraction == 0
-			c.Reason = fmt.Sprintf("the learning rate of every step depends on the number of steps (optimizer.schedule is %s)", new.Optimizer.Schedule)
+			c.Reason = fmt.Sprintf("the learning rate of every step depends on the number of steps (optimizer.schedule is %s, warmup %s)",
+				new.Optimizer.Schedule, inline(new.Optimizer.Warmup))
 		}
 		out = append(out, c)
 	}

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"unicode"
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
@@ -50,26 +52,41 @@ func load(name, out string, b []byte, sets, env []string) (*Config, error) {
 	l.file(name, b)
 	l.environment(env)
 	l.flags(sets)
-	if len(l.errs) > 0 {
-		return nil, errors.Join(l.errs...)
-	}
 	var c Config
 	if err := l.v.UnmarshalExact(&c, viper.DecodeHook(nil), func(d *mapstructure.DecoderConfig) { d.TagName = "yaml" }); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		l.fail("%s: %w", name, err)
+	} else {
+		if c.Train.Steps > 0 {
+			c.Train.Epochs = 0 // what is not used is not written down either
+		}
+		l.validate(name, &c)
 	}
-	if err := c.Validate(); err != nil {
-		return nil, prefix(name, err)
+	if len(l.errs) > maxErrors {
+		l.errs = append(l.errs[:maxErrors], fmt.Errorf("%s: and %d more problems", name, len(l.errs)-maxErrors))
+	}
+	if len(l.errs) > 0 {
+		return nil, errors.Join(l.errs...)
 	}
 	return &c, nil
 }
 
-// prefix puts the file's name before each line of an error.
-func prefix(name string, err error) error {
-	var errs []error
-	for line := range strings.Lines(err.Error()) {
-		errs = append(errs, fmt.Errorf("%s: %s", name, strings.TrimRight(line, "\n")))
+// maxErrors bounds how much is said about one file.
+const maxErrors = 20
+
+// validate adds what is wrong with values, each with the place that the value
+// came from. Keys that could not be decoded have been reported.
+func (l *loader) validate(name string, c *Config) {
+	for _, e := range c.problems() {
+		key, _, _ := strings.Cut(e.key, "[")
+		if l.failed[key] {
+			continue
+		}
+		place := l.places[key]
+		if place == "" {
+			place = name
+		}
+		l.fail("%s: %s: %s", place, e.key, e.text)
 	}
-	return errors.Join(errs...)
 }
 
 // loader merges the layers in viper, after strict decoding.
@@ -78,10 +95,14 @@ type loader struct {
 	keys map[string]Key
 	list []string // names, in order
 	errs []error
+
+	places map[string]string // where the value of a key stands
+	failed map[string]bool   // keys whose value could not be decoded
+	values map[string]any    // the last value of each key that was set
 }
 
 func newLoader() *loader {
-	l := &loader{v: viper.New(), keys: map[string]Key{}}
+	l := &loader{v: viper.New(), keys: map[string]Key{}, places: map[string]string{}, failed: map[string]bool{}, values: map[string]any{}}
 	d := Defaults()
 	for _, k := range fields(reflect.TypeFor[Config](), "", nil) {
 		l.keys[k.Name] = k
@@ -91,20 +112,31 @@ func newLoader() *loader {
 	return l
 }
 
+// fail adds a problem, in one line whatever the input holds.
 func (l *loader) fail(format string, args ...any) {
-	l.errs = append(l.errs, fmt.Errorf(format, args...))
+	text := fmt.Errorf(format, args...).Error()
+	l.errs = append(l.errs, errors.New(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)))
 }
 
 // file puts the keys of a YAML document into viper's config layer.
 func (l *loader) file(name string, b []byte) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
+	var doc, second yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	if err := d.Decode(&doc); err != nil && err != io.EOF {
 		l.fail("%s: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
 		return
 	}
 	if len(doc.Content) == 0 {
 		l.fail("%s: the file is empty", name)
 		return
+	}
+	if err := d.Decode(&second); err != io.EOF {
+		l.fail("%s: more than one document, or something after its end (---)", name)
 	}
 	values := map[string]any{}
 	l.mapping(name, "", doc.Content[0], values)
@@ -141,12 +173,23 @@ func (l *loader) mapping(name, prefix string, n *yaml.Node, values map[string]an
 			l.mapping(name, full+".", v, inner)
 			continue
 		}
+		l.places[full] = fmt.Sprintf("%s:%d", name, k.Line)
 		if value, err := l.value(full, v); err != nil {
+			l.failed[full] = true
 			l.fail("%s:%d: %w", name, k.Line, err)
 		} else {
 			values[k.Value] = value
 		}
 	}
+	if l.exclusive(prefix, seen) {
+		l.fail("%s: train.steps and train.epochs are both set: the length of a run is one or the other", l.places["train.epochs"])
+	}
+}
+
+// exclusive says whether a section sets the length of a run twice; 0 leaves it
+// to the other key.
+func (l *loader) exclusive(prefix string, seen map[string]bool) bool {
+	return prefix == "train." && seen["steps"] && seen["epochs"] && l.values["train.steps"] != 0 && l.values["train.epochs"] != 0.0
 }
 
 func sectionName(prefix string) string {
@@ -176,22 +219,20 @@ func (l *loader) value(name string, n *yaml.Node) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	l.values[name] = v
 	return v, nil
 }
 
 // near finds the key that was meant: by all its name, or by its last part
 // alone, which may stand in the wrong section.
 func (l *loader) near(name string) string {
-	if near := nearest(name, l.list); near != "" {
-		return near
-	}
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	for _, k := range l.list {
 		if k[strings.LastIndexByte(k, '.')+1:] == last {
 			return k
 		}
 	}
-	return ""
+	return nearest(name, l.list)
 }
 
 // environment sets keys from TRAIN_ variables, as a layer over the file.
@@ -232,7 +273,9 @@ func (l *loader) flags(sets []string) {
 // text sets a key from YAML in one line. Later calls win.
 func (l *loader) text(place, key, text string) {
 	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+	if k := l.keys[key]; k.words() && !strings.HasPrefix(text, "[") && !strings.HasPrefix(text, "\"") {
+		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+	} else if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		l.fail("%s: %s", place, strings.TrimPrefix(err.Error(), "yaml: "))
 		return
 	}
@@ -240,10 +283,13 @@ func (l *loader) text(place, key, text string) {
 	if len(doc.Content) > 0 {
 		n = doc.Content[0]
 	}
+	l.places[key] = place
 	v, err := l.value(key, n)
 	if err != nil {
+		l.failed[key] = true
 		l.fail("%s: %w", place, err)
 		return
 	}
+	delete(l.failed, key)
 	l.v.Set(key, v)
 }

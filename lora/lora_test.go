@@ -1,0 +1,274 @@
+package lora
+
+import (
+	"bytes"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"graft/kernels/reference"
+	"graft/model"
+	"graft/model/safetensors"
+)
+
+func open(t *testing.T) *model.Model {
+	t.Helper()
+	m, err := model.Open("../configs/demo/model")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func place(t *testing.T, m *model.Model, c Config) *model.Instance {
+	t.Helper()
+	adapters, err := c.Adapters(m.Decoder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := reference.New()
+	t.Cleanup(func() { b.Close() })
+	in, err := m.Place(b, model.Options{Adapters: adapters})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func TestTargets(t *testing.T) {
+	m := open(t)
+	for _, c := range []struct {
+		c    Config
+		want int // adapted layers of the 4·7+1
+		has  string
+	}{
+		{Config{Rank: 2, Targets: Targets{Pattern: AllLinear}}, 28, "model.layers.3.mlp.down_proj"},
+		{Config{Rank: 2, Targets: Targets{Names: []string{"q_proj", "v_proj"}}}, 8, "model.layers.0.self_attn.v_proj"},
+		{Config{Rank: 2, Targets: Targets{Names: []string{"mlp.up_proj"}}}, 4, "model.layers.2.mlp.up_proj"},
+		{Config{Rank: 2, Targets: Targets{Names: []string{"lm_head"}}}, 1, "lm_head"},
+		{Config{Rank: 2, Targets: Targets{Names: []string{"model.layers.1.mlp.gate_proj"}}}, 1, "model.layers.1.mlp.gate_proj"},
+		{Config{Rank: 2, Targets: Targets{Pattern: `.*\.[02]\..*(q|k)_proj`}}, 4, "model.layers.2.self_attn.k_proj"},
+		{Config{Rank: 2, Targets: Targets{Pattern: AllLinear}, Layers: []int{1, 3}}, 14, "model.layers.1.self_attn.q_proj"},
+	} {
+		got, err := c.c.Adapters(m.Decoder)
+		if err != nil || len(got) != c.want || got[c.has].Rank != 2 {
+			t.Errorf("%+v: %d layers, %v", c.c, len(got), err)
+		}
+	}
+	for _, c := range []struct {
+		c    Config
+		want string
+	}{
+		{Config{Rank: 2, Targets: Targets{Names: []string{"q_proj", "qproj"}}}, `target "qproj" matches no linear layer; there are: q_proj, k_proj`},
+		{Config{Rank: 2, Targets: Targets{Pattern: "q_proj"}}, "match no linear layer"},
+		{Config{Rank: 2, Targets: Targets{Pattern: "(?=x)"}}, "no regular expression that Go understands"},
+		{Config{Rank: 33, Targets: Targets{Pattern: AllLinear}}, "rank 33 for model.layers.0.self_attn.k_proj [32, 96]: want 1 to 32"},
+		{Config{Rank: 2, Targets: Targets{Pattern: AllLinear}, Layers: []int{4}}, "layer 4: the model has layers 0 to 3"},
+	} {
+		if _, err := c.c.Adapters(m.Decoder); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: error %v, want %q", c.c, err, c.want)
+		}
+	}
+}
+
+func TestScale(t *testing.T) {
+	m := open(t)
+	c := Config{Rank: 4, Alpha: 8, Targets: Targets{Names: []string{"q_proj", "up_proj"}},
+		RankPattern: map[string]int{"up_proj": 16}, AlphaPattern: map[string]float64{`layers\.1\..*q_proj`: 2}}
+	for _, rs := range []bool{false, true} {
+		c.RSLoRA = rs
+		a, err := c.Adapters(m.Decoder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]float64{"model.layers.0.self_attn.q_proj": 2, "model.layers.1.self_attn.q_proj": 0.5, "model.layers.0.mlp.up_proj": 0.5}
+		if rs {
+			want = map[string]float64{"model.layers.0.self_attn.q_proj": 4, "model.layers.1.self_attn.q_proj": 1, "model.layers.0.mlp.up_proj": 2}
+		}
+		for name, w := range want {
+			if a[name].Scale != w {
+				t.Errorf("rslora %v: %s: scale %v, want %v", rs, name, a[name].Scale, w)
+			}
+		}
+	}
+}
+
+func TestInitialize(t *testing.T) {
+	m := open(t)
+	c := Config{Rank: 8, Alpha: 8, Targets: Targets{Pattern: AllLinear}}
+	values := func(init string, seed uint64) (a []float64) {
+		in := place(t, m, c)
+		Initialize(in, init, seed)
+		for _, q := range in.Params.List() {
+			v := q.Value.Float64s()
+			if strings.HasSuffix(q.Name, suffixB) {
+				if slices.Max(v) != 0 || slices.Min(v) != 0 {
+					t.Errorf("%s is not zero", q.Name)
+				}
+				continue
+			}
+			for _, x := range v {
+				scaled := x * math.Sqrt(float64(q.Cols)) // uniform in [-1, 1)
+				if init == Gaussian {
+					scaled = x * float64(q.Rows) // standard normal
+				}
+				a = append(a, scaled)
+			}
+		}
+		return a
+	}
+	for init, variance := range map[string]float64{Kaiming: 1.0 / 3, Gaussian: 1} {
+		a, b := values(init, 1), values(init, 2)
+		var mean, square, product float64
+		n := float64(len(a))
+		for i, x := range a {
+			mean, square, product = mean+x/n, square+x*x/n, product+x*b[i]/n
+		}
+		if math.Abs(mean) > 0.02 || math.Abs(square/variance-1) > 0.05 || math.Abs(product)/variance > 0.05 {
+			t.Errorf("%s: mean %v, variance %v, correlation of two seeds %v", init, mean, square, product)
+		}
+		if !slices.Equal(a, values(init, 1)) {
+			t.Errorf("%s: the same seed gives other values", init)
+		}
+	}
+}
+
+func TestParseConfigErrors(t *testing.T) {
+	const good = `{"peft_type":"LORA","r":4,"lora_alpha":8,"target_modules":["q_proj"]}`
+	for _, c := range []struct{ from, to, want string }{
+		{good, "", "unexpected end"}, {good, "[]", "cannot unmarshal"},
+		{`"LORA"`, `"IA3"`, `peft_type is "IA3"`}, {`"r":4`, `"r":0`, "r is 0"}, {`"r":4`, `"r":"x"`, "cannot unmarshal"},
+		{`["q_proj"]`, `[]`, "target_modules is missing or empty"}, {`["q_proj"]`, `[1]`, "not a string"}, {`["q_proj"]`, `null`, "target_modules is missing"},
+		{`"r":4`, `"r":4,"use_dora":true`, "use_dora is true: not supported"},
+		{`"r":4`, `"r":4,"modules_to_save":["lm_head"]`, "modules_to_save is"},
+		{`"r":4`, `"r":4,"bias":"all"`, `bias "all"`}, {`"r":4`, `"r":4,"lora_dropout":1`, "lora_dropout is 1"},
+	} {
+		if _, err := ParseConfig([]byte(strings.Replace(good, c.from, c.to, 1))); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s → %s: error %v, want %q", c.from, c.to, err, c.want)
+		}
+	}
+	c, err := ParseConfig([]byte(strings.Replace(good, `"r":4`, `"r":4,"layers_to_transform":2,"use_dora":false,"modules_to_save":null`, 1)))
+	if err != nil || !slices.Equal(c.Layers, []int{2}) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(`{"peft_type":"LORA","r":4,"lora_alpha":8,"target_modules":["q_proj"],"layers_to_transform":[1]}`))
+	f.Add([]byte(`{"peft_type":"LORA","r":4,"target_modules":".*"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := ParseConfig(b); err == nil && (c.Rank < 1 || c.Targets.Pattern == "" && len(c.Targets.Names) == 0) {
+			t.Errorf("accepted %+v", c)
+		}
+	})
+}
+
+// write saves an instance as a PEFT folder.
+func write(t *testing.T, in *model.Instance, c Config) string {
+	t.Helper()
+	dir := t.TempDir()
+	var config, weights bytes.Buffer
+	if err := c.WriteConfig(&config, in.Decoder, "base"); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteWeights(&weights, in); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{ConfigFile: config.Bytes(), WeightsFile: weights.Bytes()} {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestRoundTrip writes adapters and reads them back: the same layers with the
+// same scale, and the same values.
+func TestRoundTrip(t *testing.T) {
+	m := open(t)
+	for _, c := range []Config{
+		{Rank: 2, Alpha: 4, Targets: Targets{Pattern: AllLinear}},
+		{Rank: 2, Alpha: 4, RSLoRA: true, Targets: Targets{Names: []string{"q_proj", "down_proj"}}, Layers: []int{0, 2}},
+		{Rank: 3, Alpha: 4, Targets: Targets{Pattern: `.*1\.mlp\.up_proj|.*2\.self_attn\.q_proj`}, RankPattern: map[string]int{"up_proj": 5}},
+		{Rank: 2, Alpha: 1, Targets: Targets{Names: []string{"lm_head", "o_proj"}}, AlphaPattern: map[string]float64{"o_proj": 3}},
+	} {
+		in := place(t, m, c)
+		Initialize(in, Kaiming, 7)
+		for i, q := range in.Params.List() { // B too
+			v := q.Value.Float64s()
+			for j := range v {
+				v[j] += float64(i+j%7) / 8
+			}
+			q.Value.SetFloat64s(v)
+		}
+		dir := write(t, in, c)
+		read, err := ReadConfig(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := c.Adapters(m.Decoder)
+		got, err := read.Adapters(m.Decoder)
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%+v: %d layers, want %d (%v)", c, len(got), len(want), err)
+		}
+		for name := range want {
+			if got[name] != want[name] {
+				t.Errorf("%s: %+v, want %+v", name, got[name], want[name])
+			}
+		}
+		back := place(t, m, read)
+		if err := Load(dir, back); err != nil {
+			t.Fatal(err)
+		}
+		for i, q := range back.Params.List() {
+			if !slices.Equal(q.Value.Float64s(), in.Params.List()[i].Value.Float64s()) {
+				t.Errorf("%s differs", q.Name)
+			}
+		}
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	m := open(t)
+	c := Config{Rank: 2, Alpha: 4, Targets: Targets{Names: []string{"q_proj"}}}
+	in := place(t, m, c)
+	for _, x := range []struct {
+		title, want string
+		other       Config
+	}{
+		{"missing", "tensor base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight is missing", Config{Rank: 2, Targets: Targets{Names: []string{"k_proj"}}}},
+		{"shape", "shape [3 96], want [2 96]", Config{Rank: 3, Targets: Targets{Names: []string{"q_proj"}}}},
+		{"extra", "belongs to no adapted layer", Config{Rank: 2, Targets: Targets{Names: []string{"q_proj", "v_proj"}}}},
+	} {
+		dir := write(t, place(t, m, x.other), x.other)
+		if err := Load(dir, in); err == nil || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%s: error %v, want %q", x.title, err, x.want)
+		}
+	}
+	if err := Load(t.TempDir(), in); err == nil {
+		t.Error("an empty folder was loaded")
+	}
+	if _, err := ReadConfig(t.TempDir()); err == nil || !strings.Contains(err.Error(), "want a PEFT folder") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestKeys are the names and shapes that PEFT expects.
+func TestKeys(t *testing.T) {
+	m := open(t)
+	c := Config{Rank: 2, Alpha: 4, Targets: Targets{Names: []string{"k_proj"}}, Layers: []int{1}}
+	f, err := safetensors.Open(filepath.Join(write(t, place(t, m, c), c), WeightsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	a, okA := f.Tensor("base_model.model.model.layers.1.self_attn.k_proj.lora_A.weight")
+	b, okB := f.Tensor("base_model.model.model.layers.1.self_attn.k_proj.lora_B.weight")
+	if !okA || !okB || !slices.Equal(a.Shape, []int{2, 96}) || !slices.Equal(b.Shape, []int{32, 2}) || f.Metadata["format"] != "pt" {
+		t.Errorf("%v %v %v", f.Names(), a.Shape, b.Shape)
+	}
+}
