@@ -109,6 +109,14 @@ func adapterValues(t *testing.T, out string) []float64 {
 	return all
 }
 
+// skipSlow spares the race detector the float64 backend, which has no threads.
+func skipSlow(t *testing.T, backend string) {
+	t.Helper()
+	if backend == "reference" && testing.Short() {
+		t.Skip("the reference backend takes its time")
+	}
+}
+
 func relative(a, b float64) float64 { return math.Abs(a-b) / math.Abs(b) }
 
 // goldenStep is a step of a golden run.
@@ -155,6 +163,7 @@ func TestGolden(t *testing.T) {
 		final            float64 // the adapter's largest difference, relative to its largest value
 	}{{"reference", 1e-7, 5e-6, 1e-4, 1e-11, 1e-4}, {"cpu", 2e-6, 1e-3, 1e-2, 1e-2, 1e-2}} {
 		t.Run(c.backend, func(t *testing.T) {
+			skipSlow(t, c.backend)
 			var report bytes.Buffer
 			j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"backend=" + c.backend}, report: &report}
 			j.must(t, base)
@@ -213,35 +222,40 @@ func TestSplits(t *testing.T) {
 		backend string
 		tol     float64
 	}{{"reference", 1e-10}, {"cpu", 2e-3}} {
-		var first []metrics
-		var values []float64
-		for _, sets := range [][]string{
-			{"train.batch_size=8", "train.accumulate=1"}, {"train.batch_size=4", "train.accumulate=2"},
-			{"train.batch_size=2", "train.accumulate=4"}, {"train.batch_size=1", "train.accumulate=8"},
-			{"train.batch_size=4", "train.accumulate=2", "train.recompute=block"},
-		} {
-			j := job{out: filepath.Join(t.TempDir(), "run"), sets: append(sets, "backend="+c.backend, "lora.dropout=0.2", "train.steps=15")}
-			j.must(t, "")
-			got, v := readMetrics(t, j.out), adapterValues(t, j.out)
-			if first == nil {
-				first, values = got, v
-				if first[12].Tokens >= first[11].Tokens {
-					t.Fatalf("step 13 should be the partial one that ends the epoch: %+v", first[12])
-				}
-				continue
+		t.Run(c.backend, func(t *testing.T) { testSplits(t, c.backend, c.tol) })
+	}
+}
+
+func testSplits(t *testing.T, backend string, tol float64) {
+	skipSlow(t, backend)
+	var first []metrics
+	var values []float64
+	for _, sets := range [][]string{
+		{"train.batch_size=8", "train.accumulate=1"}, {"train.batch_size=4", "train.accumulate=2"},
+		{"train.batch_size=2", "train.accumulate=4"}, {"train.batch_size=1", "train.accumulate=8"},
+		{"train.batch_size=4", "train.accumulate=2", "train.recompute=block"},
+	} {
+		j := job{out: filepath.Join(t.TempDir(), "run"), sets: append(sets, "backend="+backend, "lora.dropout=0.2", "train.steps=15")}
+		j.must(t, "")
+		got, v := readMetrics(t, j.out), adapterValues(t, j.out)
+		if first == nil {
+			first, values = got, v
+			if first[12].Tokens >= first[11].Tokens {
+				t.Fatalf("step 13 should be the partial one that ends the epoch: %+v", first[12])
 			}
-			for i := range got {
-				if relative(got[i].Loss, first[i].Loss) > c.tol || got[i].Tokens != first[i].Tokens {
-					t.Errorf("%s %v: step %d: loss %v of %d tokens, want %v of %d", c.backend, sets, i+1, got[i].Loss, got[i].Tokens, first[i].Loss, first[i].Tokens)
-				}
+			continue
+		}
+		for i := range got {
+			if relative(got[i].Loss, first[i].Loss) > tol || got[i].Tokens != first[i].Tokens {
+				t.Errorf("%s %v: step %d: loss %v of %d tokens, want %v of %d", backend, sets, i+1, got[i].Loss, got[i].Tokens, first[i].Loss, first[i].Tokens)
 			}
-			var diff, scale float64
-			for i := range v {
-				diff, scale = max(diff, math.Abs(v[i]-values[i])), max(scale, math.Abs(values[i]))
-			}
-			if diff > c.tol*scale {
-				t.Errorf("%s %v: final adapter differs by %g of %g", c.backend, sets, diff, scale)
-			}
+		}
+		var diff, scale float64
+		for i := range v {
+			diff, scale = max(diff, math.Abs(v[i]-values[i])), max(scale, math.Abs(values[i]))
+		}
+		if diff > tol*scale {
+			t.Errorf("%s %v: final adapter differs by %g of %g", backend, sets, diff, scale)
 		}
 	}
 }
