@@ -1,5 +1,15 @@
 package kernels
 
+// Sparse says whether an operation touches only some rows of an operand, so that
+// Traffic is not the sum of its operands.
+func Sparse(o Op) bool {
+	switch o.(type) {
+	case *Embed, *EmbedGrad, *Gather:
+		return true
+	}
+	return false
+}
+
 // Traffic returns the bytes that an operation must move at least: every
 // operand once, and once more where it is both read and written. A table of
 // which only some rows are touched counts with those rows.

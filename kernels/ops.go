@@ -117,7 +117,7 @@ type BiasGrad struct {
 
 // RotaryTable computes the angles that rotary embeddings turn by: with
 // θ = Positions[t]·Freqs[i], Out[t, i] = Scale·cos θ, Out[t, half+i] = Scale·sin θ.
-// θ, its cosine and its sine are rounded to float32 on every backend, float64
+// The frequency, θ, its cosine and its sine are rounded to float32 on every backend, float64
 // ones too: models are trained with such angles (transformers computes them in
 // float32 whatever the model's precision), and a float64 angle is another one.
 type RotaryTable struct {
@@ -239,8 +239,10 @@ type Sum struct {
 }
 
 // Dropout zeroes elements with probability P and multiplies the others by
-// 1/(1-P). Element (t, j) depends only on Seed, Stream, Step and
-// (Row+t, j); the gradient is the same operation on the gradient.
+// 1/(1-P). Element (t, j) depends only on Seed, Stream, Step and (Row+t, j): it
+// is kept when word j mod 4 of the generator's Dropout numbers at position
+// Step·2⁴⁰ + (Row+t)·ceil(cols/4) + j/4 is at least P·2³². The gradient is the
+// same operation on the gradient.
 type Dropout struct {
 	X, Out *Tensor // alike; may be the same
 	P      float64

@@ -72,8 +72,9 @@ func New() *Profile { return &Profile{} }
 type Recorder struct {
 	ops    []kernels.Op
 	labels []program.Label
+	moved  [][]*kernels.Tensor // what each operation moves, twice where it reads and writes; nil: ask Traffic
 	sums   []sum
-	pass   map[program.Pass]time.Duration // of the runs since Begin
+	times  []time.Duration // of each operation since Begin
 }
 
 type sum struct {
@@ -84,25 +85,56 @@ type sum struct {
 
 // Recorder returns the collector for a program.
 func (p *Profile) Recorder(ops []kernels.Op, labels []program.Label) *Recorder {
-	r := &Recorder{ops: ops, labels: labels, sums: make([]sum, len(ops)), pass: map[program.Pass]time.Duration{}}
+	r := &Recorder{ops: ops, labels: labels, moved: make([][]*kernels.Tensor, len(ops)), sums: make([]sum, len(ops)),
+		times: make([]time.Duration, len(ops))}
+	for i, op := range ops {
+		if kernels.Sparse(op) {
+			continue
+		}
+		op.Operands(func(t **kernels.Tensor, a kernels.Access) {
+			r.moved[i] = append(r.moved[i], *t)
+			if a == kernels.Update {
+				r.moved[i] = append(r.moved[i], *t)
+			}
+		})
+	}
 	p.recorders = append(p.recorders, r)
 	return r
 }
 
-// Begin forgets the times by pass that Passes reports.
-func (r *Recorder) Begin() { clear(r.pass) }
+// Begin forgets the times that Passes sums up.
+func (r *Recorder) Begin() { clear(r.times) }
 
-// Passes returns the time in each pass since Begin.
-func (r *Recorder) Passes(p program.Pass) time.Duration { return r.pass[p] }
+// Passes returns the time in a pass since Begin.
+func (r *Recorder) Passes(p program.Pass) (sum time.Duration) {
+	for i, d := range r.times {
+		if r.labels[i].Pass == p {
+			sum += d
+		}
+	}
+	return sum
+}
 
-// Clock is a kernels.Clock.
+// Clock is a kernels.Clock. It runs after every operation, so it allocates
+// nothing and looks nothing up.
 func (r *Recorder) Clock(i int, d time.Duration) {
 	s := &r.sums[i]
 	s.calls++
 	s.took += d
 	s.flops += r.ops[i].FLOPs()
-	s.bytes += kernels.Traffic(r.ops[i])
-	r.pass[r.labels[i].Pass] += d
+	s.bytes += r.traffic(i)
+	r.times[i] += d
+}
+
+func (r *Recorder) traffic(i int) float64 {
+	if r.moved[i] == nil {
+		return kernels.Traffic(r.ops[i])
+	}
+	n := 0
+	for _, t := range r.moved[i] {
+		n += t.Bytes()
+	}
+	return float64(n)
 }
 
 // Rows returns one row for every operation of every program.

@@ -7,7 +7,7 @@ import (
 )
 
 // rowCounts are the numbers of tokens that most kinds are tried with.
-var rowCounts = []int{0, 1, 2, 5, 17, 33, 100}
+var rowCounts = []int{0, 1, 2, 3, 5, 17, 33, 64, 100}
 
 // widths are ragged numbers of columns.
 var widths = []int{1, 3, 16, 48, 65, 130}
@@ -54,7 +54,7 @@ func norms(add adder) {
 		for i, w := range append(widths, 576, 1025) {
 			groups := 1 + i%3
 			d := weightTypes[i%len(weightTypes)]
-			scale := []float64{1, 1e-3, 1e3}[i%3]
+			scale := []float64{1, 1e-3, 1e3, 0}[i%4]
 			offset := float64(i % 2)
 			cols := groups * w
 			add(fmt.Sprintf("rms_norm %d×%d×%d %v", t, groups, w, d), func(g *rig) kernels.Op {
@@ -93,7 +93,7 @@ func products(add adder) {
 	type shape struct{ t, n, k int }
 	var shapes []shape
 	for _, t := range rowCounts {
-		shapes = append(shapes, shape{t, 5, 3}, shape{t, 64, 48}, shape{t, 1, 130}, shape{t, 33, 1}, shape{t, 8, 65}, shape{t, 65, 8}, shape{t, 130, 300})
+		shapes = append(shapes, shape{t, 5, 3}, shape{t, 40, 4}, shape{t, 64, 48}, shape{t, 48, 24}, shape{t, 1, 130}, shape{t, 33, 1}, shape{t, 8, 65}, shape{t, 65, 8}, shape{t, 130, 300})
 	}
 	shapes = append(shapes, shape{70, 200, 600}, shape{3, 1000, 17})
 	for i, s := range shapes {
@@ -213,7 +213,7 @@ func gates(add adder) {
 	for _, t := range rowCounts {
 		for _, w := range widths {
 			for _, act := range []kernels.Act{kernels.SiLU, kernels.GELU, kernels.GELUTanh} {
-				scale := []float64{1, 10, 100}[w%3]
+				scale := []float64{1, 10, 1e4}[w%3]
 				name := fmt.Sprintf("%d×%d act %d", t, w, act)
 				add("gated "+name, func(g *rig) kernels.Op {
 					return &kernels.Gated{Gate: g.scaled("gate", t, w, scale), Up: g.in("up", t, w), Out: g.out("out", t, w), Act: act}
@@ -280,7 +280,7 @@ func losses(add adder) {
 		size        float64
 	}{
 		{0, 10, 4, 0, 1, 1}, {1, 2, 1, 0, 1, 1}, {2, 17, 5, 0, 1, 1}, {7, 320, 64, 3, 0.5, 1}, {33, 1000, 48, 0, 1, 1},
-		{5, 300, 64, 0, 1, 100}, {100, 513, 65, 0, 1, 1}, {3, 5000, 16, 0, 2, 1},
+		{5, 300, 64, 0, 1, 100}, {4, 90, 16, 0, 1, 3000}, {100, 513, 65, 0, 1, 1}, {3, 5000, 16, 0, 2, 1},
 	} {
 		for i, d := range weightTypes {
 			name := fmt.Sprintf("cross_entropy %d×%d×%d %v cap %g", s.n, s.vocab, s.k, d, s.cap)

@@ -131,7 +131,7 @@ func gatedGrad(o *kernels.GatedGrad) {
 // position Step·2⁴⁰ + (Row+t)·ceil(cols/4) + j/4.
 func dropout(o *kernels.Dropout) {
 	x, out := at(o.X), at(o.Out)
-	limit := uint64(o.P * (1 << 32))
+	limit := uint64(math.Ceil(o.P * (1 << 32)))
 	perRow := uint64(o.X.Cols+3) / 4
 	for t := range o.X.Rows {
 		from := o.Step<<40 | (uint64(o.Row+t) * perRow)
