@@ -41,8 +41,9 @@ type Instance struct {
 // adapter holds the matrices of one adapted layer: U = X·Aᵀ, Y += Scale·U·Bᵀ.
 type adapter struct {
 	Adapter
-	a, b *program.Parameter
-	col  int // first column in the U of its group
+	a, b  *program.Parameter
+	group string // the first layer of those that share its input
+	col   int    // first column in the U of its group
 }
 
 // Place puts the weights on a backend and declares what is trained. Values of
@@ -147,7 +148,7 @@ func (in *Instance) declareAdapters() {
 			if spec.Rank < 1 || spec.Rank > math.MaxInt32 {
 				panic(fmt.Sprintf("model: adapter of %s: rank %d", l.Module, spec.Rank))
 			}
-			a := &adapter{Adapter: spec, a: in.Params.Add(l.Module+".lora_A.weight", spec.Rank, l.In, true), col: col}
+			a := &adapter{Adapter: spec, a: in.Params.Add(l.Module+".lora_A.weight", spec.Rank, l.In, true), group: group[0].Module, col: col}
 			in.adapters[l.Module] = a
 			if spec.Dropout > 0 {
 				continue

@@ -210,25 +210,12 @@ func (w *writer) adapter(module string, x *program.Value) *program.Adapter {
 		dropped := w.Dropout(x, a.Dropout, w.in.options.Seed, w.in.streams[module])
 		return &program.Adapter{U: w.Linear(dropped, w.Use(a.a.Value), nil, nil, 1), B: b, Scale: a.Scale}
 	}
-	first := w.in.groupOf(module)
-	u := w.thin[first]
+	u := w.thin[a.group]
 	if u == nil {
-		u = w.Linear(x, w.Use(w.in.groups[first]), nil, nil, 1)
-		w.thin[first] = u
+		u = w.Linear(x, w.Use(w.in.groups[a.group]), nil, nil, 1)
+		w.thin[a.group] = u
 	}
 	return &program.Adapter{U: w.Slice(u, a.col, a.Rank), B: b, Scale: a.Scale}
-}
-
-// groupOf returns the first layer of those that share module's input.
-func (in *Instance) groupOf(module string) string {
-	for _, g := range in.inputGroups() {
-		for _, l := range g {
-			if l.Module == module {
-				return g[0].Module
-			}
-		}
-	}
-	panic("model: no linear layer " + module)
 }
 
 // attention writes projections, norms, rotation and attention of one layer.

@@ -60,7 +60,7 @@ func (t *Trainer) generate(prompt string) (string, error) {
 
 // ends says whether a token ends a sequence.
 func (t *Trainer) ends(token int32) bool {
-	eos, ok := t.tok.EOS()
+	eos, ok := t.EOS()
 	return ok && token == eos || slices.Contains(t.model.EOS, token)
 }
 

@@ -166,8 +166,8 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 }
 
 func (t *Trainer) openData(ctx context.Context) (err error) {
-	if _, ok := t.tok.EOS(); !ok {
-		t.options.Log.Warn("the tokenizer names no end-of-sequence token: none is appended, so the model does not learn where to stop")
+	if _, ok := t.EOS(); !ok {
+		t.options.Log.Warn("neither tokenizer nor config.json names an end-of-sequence token: none is appended, so the model does not learn where to stop")
 	}
 	if t.train, err = t.load(ctx, t.cfg.Data.Train); err != nil {
 		return err
@@ -183,10 +183,26 @@ func (t *Trainer) openData(ctx context.Context) (err error) {
 
 func (t *Trainer) load(ctx context.Context, path string) (*data.Set, error) {
 	d := t.cfg.Data
-	return data.Load(ctx, path, t.tok, data.Options{
+	set, err := data.Load(ctx, path, t, data.Options{
 		Format: data.Format(d.Format), MaskPrompt: d.MaskPrompt, MaxLength: d.MaxLength, TooLong: data.TooLong(d.TooLong),
 		VocabSize: t.model.Vocab, Progress: progress(t.options.Out, "tokenizing "+filepath.Base(path)),
 	})
+	return set, errors.Join(err, t.tok.Err())
+}
+
+// Encode implements data.Tokenizer.
+func (t *Trainer) Encode(text string, special bool) []int32 { return t.tok.Encode(text, special) }
+
+// EOS implements data.Tokenizer: the token that the tokenizer names, or else
+// the one that config.json does.
+func (t *Trainer) EOS() (int32, bool) {
+	if eos, ok := t.tok.EOS(); ok {
+		return eos, true
+	}
+	if len(t.model.EOS) == 1 {
+		return t.model.EOS[0], true
+	}
+	return 0, false
 }
 
 // newBackend returns the backend that the config asks for.
