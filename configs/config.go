@@ -21,6 +21,8 @@ import (
 
 // Config is a training job. A key is harmless if a resumed run computes the
 // same with another value; steps are, if the schedule does not depend on them.
+// (The backend that a run really uses is compared by the trainer: auto and cpu
+// may be the same one.)
 type Config struct {
 	Model string `yaml:"model" help:"folder with config.json, weights and tokenizer.json, or one weights file in it"`
 	Out   string `yaml:"out" harmless:"yes" help:"folder of the run; default runs/NAME of the config file"`
@@ -76,7 +78,7 @@ type Config struct {
 		MaxTokens int      `yaml:"max_tokens" harmless:"yes" help:"of an answer"`
 	} `yaml:"sample"`
 
-	Backend string `yaml:"backend" help:"auto, cpu or reference (float64); metal and cuda are not in this build yet"`
+	Backend string `yaml:"backend" harmless:"yes" help:"auto, cpu or reference (float64); metal and cuda are not in this build yet"`
 	Threads int    `yaml:"threads" harmless:"yes" help:"of the CPU; 0: all that the process may use"`
 	Profile bool   `yaml:"profile" harmless:"yes" help:"print where the time went, and write profile.json"`
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"graft/data"
 	"graft/model"
 	"graft/program"
 )
@@ -94,7 +95,7 @@ func (t *Trainer) step(ctx context.Context) (metrics, error) {
 
 // fill packs examples end to end into the inputs of a program. before counts
 // what of the same step ran before.
-func (t *Trainer) fill(set examples, indices []int32, r *model.Run, before metrics) {
+func (t *Trainer) fill(set *data.Set, indices []int32, r *model.Run, before metrics) {
 	b := &t.batch
 	set.Pack(indices, b)
 	r.Bind(program.Step{Tokens: len(b.Tokens), LossRows: len(b.Rows), Bounds: b.Bounds,

@@ -29,10 +29,10 @@ type state struct {
 
 // fingerprints identify what a run computes with.
 type fingerprints struct {
-	Model string `json:"model"`
-	Train string `json:"train"`
-	Valid string `json:"valid,omitempty"`
-	Float string `json:"float"` // the backend's floating type
+	Model   string `json:"model"`
+	Train   string `json:"train"`
+	Valid   string `json:"valid,omitempty"`
+	Backend string `json:"backend"` // and its floating type
 }
 
 // The files of a checkpoint, besides those of the adapter or the model.
@@ -44,7 +44,8 @@ const (
 )
 
 func (t *Trainer) fingerprint() fingerprints {
-	f := fingerprints{Model: t.model.Fingerprint(), Train: t.train.Hash(), Float: t.backend.Info().Float.String()}
+	info := t.backend.Info()
+	f := fingerprints{Model: t.model.Fingerprint(), Train: t.train.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Float)}
 	if t.valid != nil {
 		f.Valid = t.valid.Hash()
 	}
@@ -189,13 +190,21 @@ func (t *Trainer) comparable(c *checkpoints.Checkpoint, p fingerprints) error {
 		{"the model " + t.cfg.Model, p.Model, t.prints.Model},
 		{"the training data " + t.cfg.Data.Train, p.Train, t.prints.Train},
 		{"the validation data " + t.cfg.Data.Valid, p.Valid, t.prints.Valid},
-		{"the backend's precision", p.Float, t.prints.Float},
+		{"the backend", p.Backend, t.prints.Backend},
 	} {
 		if f.old != f.now {
-			errs = append(errs, fmt.Errorf("%s has changed since (%.12s… is now %.12s…)", f.what, f.old, f.now))
+			errs = append(errs, fmt.Errorf("%s has changed since: it was %s and is now %s", f.what, short(f.old), short(f.now)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// short abbreviates a hash.
+func short(s string) string {
+	if len(s) > 20 {
+		return s[:12] + "…"
+	}
+	return s
 }
 
 func (t *Trainer) restoreParameters(c *checkpoints.Checkpoint) error {

@@ -70,11 +70,6 @@ type Trainer struct {
 	report *report
 }
 
-// examples is what fill needs of a data set.
-type examples interface {
-	Pack(indices []int32, b *data.Batch)
-}
-
 // ErrInterrupted says that a run was stopped from outside, after what it had
 // reached was saved.
 var ErrInterrupted = errors.New("interrupted")

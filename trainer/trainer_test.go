@@ -356,7 +356,7 @@ func TestResumeRefuses(t *testing.T) {
 	for _, c := range []struct{ set, want string }{
 		{"lora.rank=3", "lora.rank was 2 and is now 3"}, {"optimizer.lr=1e-5", "optimizer.lr was 0.0002 and is now 1e-05"},
 		{"train.batch_size=2", "train.batch_size"}, {"seed=5", "seed was 0 and is now 5"}, {"train.steps=8", "the learning rate of every step depends on the number of steps"},
-		{"backend=reference", "backend"}, {"data.shuffle=false", "data.shuffle"},
+		{"backend=reference", "the backend has changed since: it was cpu, F32 and is now reference, F64"}, {"data.shuffle=false", "data.shuffle"},
 	} {
 		k := j
 		k.sets = []string{c.set}
@@ -364,7 +364,7 @@ func TestResumeRefuses(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", c.set, err, c.want)
 		}
 	}
-	for _, set := range []string{"threads=1", "train.save_every=3", "train.keep=1", "profile=false", "train.recompute=block"} {
+	for _, set := range []string{"threads=1", "backend=cpu", "train.save_every=3", "train.keep=1", "profile=false", "train.recompute=block"} {
 		k := j
 		k.sets = []string{set}
 		k.must(t, base)
