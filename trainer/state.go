@@ -75,7 +75,8 @@ func (t *Trainer) save() error {
 		bytesFile(stateFile, stateJSON))
 	path, err := checkpoints.Save(t.checkpointDir(), t.state.Step, files, t.cfg.Train.Keep)
 	if err != nil {
-		return fmt.Errorf("checkpoint of step %d: %w", t.state.Step, err)
+		return fmt.Errorf("checkpoint of step %d: %w; what was saved before is untouched: mend this, then continue from %s with -resume",
+			t.state.Step, err, t.lastCheckpoint())
 	}
 	t.report.saved(path)
 	return nil

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"graft/configs"
+)
+
+func command(args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(args, &out, &err)
+	return code, out.String(), err.String()
+}
+
+func TestUsage(t *testing.T) {
+	code, _, help := command("-h")
+	if code != 0 {
+		t.Errorf("-h: exit code %d", code)
+	}
+	for _, k := range configs.Keys() {
+		if !strings.Contains(help, "  "+k.Name+" ") {
+			t.Errorf("the help does not name %s", k.Name)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "train: -config is missing"},
+		{[]string{"-config", "nowhere.yaml"}, "train: config: open nowhere.yaml"},
+		{[]string{"-config", "x", "y"}, `train: "y" is no flag`},
+		{[]string{"-frobnicate"}, "flag provided but not defined"},
+		{[]string{"-config", "../../configs/llama-lora.yaml", "-set", "lora.rnk=3"}, "did you mean lora.rank?"},
+		{[]string{"-config", "../../configs/llama-lora.yaml", "-backend", "cuda"}, ""},
+	} {
+		code, _, stderr := command(c.args...)
+		if code != exitError || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "goroutine") {
+			t.Errorf("%v: exit code %d, %q, want %q", c.args, code, stderr, c.want)
+		}
+	}
+}
+
+// TestDemo runs the README's job as a newcomer does.
+func TestDemo(t *testing.T) {
+	t.Chdir("../..")
+	dir := filepath.Join(t.TempDir(), "run")
+	code, stdout, stderr := command("-config", "configs/llama-lora.yaml", "-out", dir)
+	if code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, stderr)
+	}
+	before, after, ok := strings.Cut(stdout, "after training:")
+	const answer = "Where does the fox live? →  The fox lives by the river."
+	if !ok || strings.Contains(before, answer) || !strings.Contains(after, answer) || !strings.Contains(after, "weight_grad") {
+		t.Errorf("output:\n%s", stdout)
+	}
+	for _, f := range []string{"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "metrics.jsonl", "profile.json", "config.yaml"} {
+		if info, err := os.Stat(filepath.Join(dir, f)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+	if code, _, stderr := command("-config", "configs/llama-lora.yaml", "-out", dir); code != 0 || !strings.Contains(stderr, "an earlier run is kept") {
+		t.Errorf("once more: exit code %d, %q", code, stderr)
+	}
+}
