@@ -5,12 +5,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
 // plain is a log handler for people: "train: warning: message (key value)", in
 // one line.
-type plain struct{ w io.Writer }
+type plain struct {
+	w     io.Writer
+	attrs []slog.Attr // of every message
+	group string      // prefix of their keys
+}
 
 func (p plain) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
 
@@ -21,13 +26,15 @@ func (p plain) Handle(_ context.Context, r slog.Record) error {
 		b.WriteString("warning: ")
 	}
 	b.WriteString(r.Message)
-	separator := " ("
+	attrs := slices.Clone(p.attrs)
 	r.Attrs(func(a slog.Attr) bool {
-		fmt.Fprintf(&b, "%s%s: %v", separator, a.Key, a.Value)
-		separator = ", "
+		attrs = append(attrs, slog.Attr{Key: p.group + a.Key, Value: a.Value})
 		return true
 	})
-	if r.NumAttrs() > 0 {
+	for i, a := range attrs {
+		fmt.Fprintf(&b, "%s%s: %v", []string{" (", ", "}[min(i, 1)], a.Key, a.Value)
+	}
+	if len(attrs) > 0 {
 		b.WriteByte(')')
 	}
 	b.WriteByte('\n')
@@ -35,5 +42,15 @@ func (p plain) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-func (p plain) WithAttrs([]slog.Attr) slog.Handler { return p }
-func (p plain) WithGroup(string) slog.Handler      { return p }
+func (p plain) WithAttrs(attrs []slog.Attr) slog.Handler {
+	p.attrs = slices.Clone(p.attrs)
+	for _, a := range attrs {
+		p.attrs = append(p.attrs, slog.Attr{Key: p.group + a.Key, Value: a.Value})
+	}
+	return p
+}
+
+func (p plain) WithGroup(name string) slog.Handler {
+	p.group += name + "."
+	return p
+}

@@ -81,7 +81,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// The first signal ends the run in order, the second at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	err = trainer.Run(ctx, cfg, trainer.Options{Resume: *resume, Out: stdout, Log: slog.New(plain{stderr}), Show: showSignal()})
+	err = trainer.Run(ctx, cfg, trainer.Options{Resume: *resume, Out: stdout, Log: slog.New(plain{w: stderr}), Show: showSignal()})
 	if errors.Is(err, trainer.ErrInterrupted) {
 		report(stderr, err)
 		return exitInterrupted

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,5 +65,16 @@ func TestDemo(t *testing.T) {
 	}
 	if code, _, stderr := command("-config", "configs/llama-lora.yaml", "-out", dir); code != 0 || !strings.Contains(stderr, "an earlier run is kept") {
 		t.Errorf("once more: exit code %d, %q", code, stderr)
+	}
+}
+
+func TestLog(t *testing.T) {
+	var b bytes.Buffer
+	l := slog.New(plain{w: &b})
+	l.Debug("unheard")
+	l.Info("hello")
+	l.With("a", 1).WithGroup("g").Warn("careful", "b", "x y")
+	if want := "train: hello\ntrain: warning: careful (a: 1, g.b: x y)\n"; b.String() != want {
+		t.Errorf("%q, want %q", &b, want)
 	}
 }
