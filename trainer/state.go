@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"graft/checkpoints"
 	"graft/configs"
@@ -43,6 +42,12 @@ const (
 	modelFile     = "model.safetensors"
 )
 
+// Names in the folder of a run, besides those of report.go.
+const (
+	checkpointFolder = "checkpoints"
+	lockFile         = ".lock"
+)
+
 func (t *Trainer) fingerprint() fingerprints {
 	info := t.backend.Info()
 	f := fingerprints{Model: t.model.Fingerprint(), Train: t.train.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Float)}
@@ -52,7 +57,7 @@ func (t *Trainer) fingerprint() fingerprints {
 	return f
 }
 
-func (t *Trainer) checkpointDir() string { return filepath.Join(t.cfg.Out, "checkpoints") }
+func (t *Trainer) checkpointDir() string { return filepath.Join(t.cfg.Out, checkpointFolder) }
 
 func (t *Trainer) lastCheckpoint() string {
 	if c, _, err := checkpoints.Latest(t.checkpointDir()); err == nil {
@@ -117,27 +122,27 @@ func (t *Trainer) writeMoments(w io.Writer) error {
 	return safetensors.WriteTo(w, out, nil)
 }
 
-// resume goes on from the newest valid checkpoint. It reports false where
-// there is none yet.
-func (t *Trainer) resume() (bool, error) {
+// resume goes on from the newest valid checkpoint, or from the start where there
+// is none yet.
+func (t *Trainer) resume() error {
 	c, skipped, err := checkpoints.Latest(t.checkpointDir())
 	for _, s := range skipped {
 		t.options.Log.Warn("skipping a damaged checkpoint", "path", s.Path, "reason", s.Reason)
 	}
 	if errors.Is(err, checkpoints.ErrNone) {
 		if len(skipped) > 0 {
-			return false, fmt.Errorf("%s: no valid checkpoint is left", t.checkpointDir())
+			return fmt.Errorf("%s: no valid checkpoint is left", t.checkpointDir())
 		}
 		t.options.Log.Info("no checkpoint to resume from: starting at the beginning", "folder", t.checkpointDir())
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := t.restore(c); err != nil {
-		return false, fmt.Errorf("cannot resume from %s: %w", c.Path, err)
+		return fmt.Errorf("cannot resume from %s: %w", c.Path, err)
 	}
-	return true, nil
+	return nil
 }
 
 func (t *Trainer) restore(c *checkpoints.Checkpoint) error {
@@ -232,31 +237,36 @@ func (t *Trainer) restoreMoments(c *checkpoints.Checkpoint) error {
 	return nil
 }
 
-// setAside renames the folder of an earlier run, so that a new run in the same
-// place destroys nothing.
+// setAside takes the run's folder. What an earlier run left there is renamed,
+// so that a new run in the same place destroys nothing.
 func (t *Trainer) setAside() error {
 	entries, err := os.ReadDir(t.cfg.Out)
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("out: %w", err)
 	}
-	if err != nil {
-		return err
-	}
-	if !isRun(entries) {
+	if len(entries) > 0 && !isRun(entries) {
 		return fmt.Errorf("out: %s is not empty and holds no run: choose another folder", t.cfg.Out)
 	}
+	if t.lock, err = lock(t.cfg.Out); err != nil || len(entries) == 0 {
+		return err
+	}
 	for i := 1; ; i++ {
-		aside := fmt.Sprintf("%s.old-%d", strings.TrimRight(t.cfg.Out, "/"), i)
-		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
-			t.options.Log.Info("an earlier run is kept", "as", aside)
-			return os.Rename(t.cfg.Out, aside)
+		aside := fmt.Sprintf("%s.old-%d", filepath.Clean(t.cfg.Out), i)
+		if _, err := os.Lstat(aside); !errors.Is(err, os.ErrNotExist) {
+			continue
 		}
+		t.options.Log.Info("an earlier run is kept", "as", aside)
+		if err := errors.Join(os.Rename(t.cfg.Out, aside), t.lock.Close()); err != nil {
+			return err
+		}
+		t.lock, err = lock(t.cfg.Out)
+		return err
 	}
 }
 
 func isRun(entries []os.DirEntry) bool {
 	for _, e := range entries {
-		if e.Name() == metricsFile || e.Name() == "checkpoints" {
+		if n := e.Name(); n == metricsFile || n == lockFile || n == checkpointFolder {
 			return true
 		}
 	}

@@ -65,6 +65,7 @@ type Trainer struct {
 	recordStep, recordUpdate, recordEval *profile.Recorder
 	peaks                                profile.Peaks
 
+	lock   *os.File // on the run's folder
 	state  state
 	prints fingerprints
 	report *report
@@ -105,6 +106,9 @@ func Run(ctx context.Context, cfg *configs.Config, o Options) error {
 func (t *Trainer) close() {
 	if t.report != nil {
 		t.report.close()
+	}
+	if t.lock != nil {
+		t.lock.Close()
 	}
 	if t.backend != nil {
 		t.backend.Close()
@@ -253,15 +257,19 @@ func (t *Trainer) planSteps() error {
 // begin brings parameters and optimizer to where the run starts or goes on.
 func (t *Trainer) begin() (err error) {
 	t.prints = t.fingerprint()
-	resumed := false
 	if t.options.Resume {
-		if resumed, err = t.resume(); err != nil {
+		if t.lock, err = lock(t.cfg.Out); err != nil {
+			return err
+		}
+		if err := t.resume(); err != nil {
 			return err
 		}
 	}
-	if !resumed {
-		if err := t.setAside(); err != nil {
-			return err
+	if t.state.Step == 0 {
+		if !t.options.Resume {
+			if err := t.setAside(); err != nil {
+				return err
+			}
 		}
 		if err := t.initialize(); err != nil {
 			return err

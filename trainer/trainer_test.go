@@ -456,6 +456,22 @@ func TestDamagedWeights(t *testing.T) {
 	}
 }
 
+// TestLocked: two runs in one folder would destroy each other's work.
+func TestLocked(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run")}
+	f, err := lock(j.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, resume := range []bool{false, true} {
+		j.resume = resume
+		if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "another process is training in") {
+			t.Errorf("resume %v: error %v", resume, err)
+		}
+	}
+}
+
 // TestSetAside: a new run in the folder of an earlier one destroys nothing.
 func TestSetAside(t *testing.T) {
 	j := job{out: filepath.Join(t.TempDir(), "run")}
