@@ -33,7 +33,7 @@ func BenchmarkProfile(b *testing.B) {
 	if err := t.initialize(); err != nil {
 		b.Fatal(err)
 	}
-	t.fill(t.train, t.loader.Window(0)[0], t.trainRun, metrics{})
+	t.fill(t.trainSet, t.loader.Window(0)[0], t.trainRun, metrics{})
 	var plain, profiled time.Duration
 	for i := 0; b.Loop(); i++ {
 		for _, with := range []bool{i%2 == 0, i%2 != 0} {

@@ -25,7 +25,7 @@ func (t *Trainer) loop(ctx context.Context) error {
 		t.state.Step++
 		t.state.TokensTotal += int64(m.Tokens)
 		m = m.finish(t, time.Since(began))
-		if t.due(t.cfg.Train.EvalEvery) && t.valid != nil {
+		if t.due(t.cfg.Train.EvalEvery) && t.validSet != nil {
 			loss, err := t.evaluate(ctx)
 			if err != nil {
 				return errors.Join(err, t.report.step(m))
@@ -69,7 +69,7 @@ func (t *Trainer) step(ctx context.Context) (metrics, error) {
 			return m, ctx.Err()
 		}
 		began := time.Now()
-		t.fill(t.train, examples, t.trainRun, m)
+		t.fill(t.trainSet, examples, t.trainRun, m)
 		m.data += time.Since(began)
 		if err := t.backend.Run(t.trainRun.Ops, t.recordStep.Clock); err != nil {
 			return m, fmt.Errorf("step %d: %w", m.Step, err)
@@ -112,11 +112,11 @@ func (t *Trainer) fill(set *data.Set, indices []int32, r *model.Run, before metr
 func (t *Trainer) evaluate(ctx context.Context) (float64, error) {
 	var loss float64
 	tokens := 0
-	for i := 0; i < t.valid.Len(); i += t.cfg.Train.BatchSize {
+	for i := 0; i < t.validSet.Len(); i += t.cfg.Train.BatchSize {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		t.fill(t.valid, sequence(i, min(i+t.cfg.Train.BatchSize, t.valid.Len())), t.evalRun, metrics{})
+		t.fill(t.validSet, sequence(i, min(i+t.cfg.Train.BatchSize, t.validSet.Len())), t.evalRun, metrics{})
 		if err := t.backend.Run(t.evalRun.Ops, t.recordEval.Clock); err != nil {
 			return 0, fmt.Errorf("validation: %w", err)
 		}

@@ -248,15 +248,15 @@ func (t *Trainer) summary() error {
 		fmt.Fprintf(w, "trains   %s of them: LoRA rank %d, alpha %g on %s\n", fmt.Sprintf("%s, %.2f %%", count(trainable),
 			100*float64(trainable)/float64(t.model.Parameters())), t.lora.Rank, t.lora.Alpha, t.lora.Targets)
 	}
-	fmt.Fprintf(w, "data     %s: %d examples, %d tokens, %d trained", t.cfg.Data.Train, t.train.Len(), t.train.Tokens(), t.train.Trained())
-	if n := t.train.Truncated(); n > 0 {
+	fmt.Fprintf(w, "data     %s: %d examples, %d tokens, %d trained", t.cfg.Data.Train, t.trainSet.Len(), t.trainSet.Tokens(), t.trainSet.Trained())
+	if n := t.trainSet.Truncated(); n > 0 {
 		fmt.Fprintf(w, "; %d truncated to %d tokens", n, t.cfg.Data.MaxLength)
 	}
-	if n := t.train.Dropped(); n > 0 {
+	if n := t.trainSet.Dropped(); n > 0 {
 		fmt.Fprintf(w, "; %d dropped, over %d tokens", n, t.cfg.Data.MaxLength)
 	}
-	if t.valid != nil {
-		fmt.Fprintf(w, "; validation: %d examples, %d tokens", t.valid.Len(), t.valid.Tokens())
+	if t.validSet != nil {
+		fmt.Fprintf(w, "; validation: %d examples, %d tokens", t.validSet.Len(), t.validSet.Tokens())
 	}
 	fmt.Fprintf(w, "\nsteps    %d of %d × %d sequences, %d an epoch", t.steps, t.cfg.Train.BatchSize, t.cfg.Train.Accumulate, t.loader.StepsPerEpoch())
 	if t.state.Step > 0 {

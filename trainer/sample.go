@@ -1,30 +1,59 @@
 package trainer
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode"
 
-	"graft/kernels"
-	"graft/model"
 	"graft/program"
 )
 
-// sample prints what the model answers to the sample prompts.
-func (t *Trainer) sample(when string) error {
+// sample prints what the model answers to the sample prompts, as it writes.
+func (t *Trainer) sample(ctx context.Context, when string) error {
 	if len(t.cfg.Sample.Prompts) == 0 {
 		return nil
 	}
 	fmt.Fprintf(t.options.Out, "%s:\n", when)
 	for _, prompt := range t.cfg.Sample.Prompts {
-		answer, err := t.generate(prompt)
+		fmt.Fprintf(t.options.Out, "  %s → ", printable(prompt))
+		err := t.generate(ctx, prompt, func(text string) { fmt.Fprint(t.options.Out, printable(text)) })
+		fmt.Fprintln(t.options.Out)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.options.Out, "  %s → %s\n", printable(prompt), printable(answer))
 	}
 	fmt.Fprintln(t.options.Out)
+	return nil
+}
+
+// generate hands the model's greedy continuation of a prompt to write, piece
+// by piece, up to the end of the sequence. The whole sequence is computed anew
+// for each token, which is quick enough for samples.
+func (t *Trainer) generate(ctx context.Context, prompt string, write func(text string)) error {
+	tokens := t.promptTokens(prompt)
+	start, written := len(tokens), ""
+	for len(tokens) < start+t.cfg.Sample.MaxTokens {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		token, err := t.next(tokens)
+		if err != nil {
+			return err
+		}
+		if t.ends(token) {
+			break
+		}
+		tokens = append(tokens, token)
+		text := t.tok.Decode(tokens[start:], true)
+		// A character may take several tokens: what ends in half of one waits.
+		if more, ok := strings.CutPrefix(text, written); ok && !strings.HasSuffix(text, string(unicode.ReplacementChar)) {
+			write(more)
+			written = text
+		}
+	}
+	write(strings.TrimPrefix(t.tok.Decode(tokens[start:], true), written))
 	return nil
 }
 
@@ -37,25 +66,6 @@ func printable(s string) string {
 		}
 		return r
 	}, strings.ReplaceAll(s, "\n", "⏎"))
-}
-
-// generate returns the model's greedy continuation of a prompt, up to the end
-// of the sequence. The whole sequence is computed anew for each token, which
-// is quick enough for samples.
-func (t *Trainer) generate(prompt string) (string, error) {
-	tokens := t.promptTokens(prompt)
-	start := len(tokens)
-	for len(tokens) < start+t.cfg.Sample.MaxTokens {
-		token, err := next(t.inferRun, t.backend.Run, t.model.Decoder, tokens)
-		if err != nil {
-			return "", err
-		}
-		if t.ends(token) {
-			break
-		}
-		tokens = append(tokens, token)
-	}
-	return t.tok.Decode(tokens[start:], true), nil
 }
 
 // ends says whether a token ends a sequence.
@@ -82,12 +92,9 @@ func (t *Trainer) longestAnswer() int {
 	return n
 }
 
-// runner is a backend's Run.
-type runner func(ops []kernels.Op, clock kernels.Clock) error
-
 // next returns the most likely token after tokens.
-func next(r *model.Run, run runner, d *model.Decoder, tokens []int32) (int32, error) {
-	n := int32(len(tokens))
+func (t *Trainer) next(tokens []int32) (int32, error) {
+	r, n := t.inferRun, int32(len(tokens))
 	positions := make([]int32, n)
 	for i := range positions {
 		positions[i] = int32(i)
@@ -98,11 +105,11 @@ func next(r *model.Run, run runner, d *model.Decoder, tokens []int32) (int32, er
 	r.Positions.SetInt32s(positions)
 	r.Bounds.SetInt32s(bounds)
 	r.Rows.SetInt32s([]int32{n - 1})
-	if err := run(r.Ops, nil); err != nil {
+	if err := t.backend.Run(r.Ops, nil); err != nil {
 		return 0, err
 	}
 	logits := r.Logits.Float64s()
-	d.CapLogits(logits)
+	t.model.CapLogits(logits)
 	best := 0
 	for i, z := range logits {
 		if z > logits[best] {

@@ -50,9 +50,9 @@ const (
 
 func (t *Trainer) fingerprint() fingerprints {
 	info := t.backend.Info()
-	f := fingerprints{Model: t.model.Fingerprint(), Train: t.train.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Float)}
-	if t.valid != nil {
-		f.Valid = t.valid.Hash()
+	f := fingerprints{Model: t.model.Fingerprint(), Train: t.trainSet.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Float)}
+	if t.validSet != nil {
+		f.Valid = t.validSet.Hash()
 	}
 	return f
 }

@@ -52,12 +52,12 @@ type Trainer struct {
 	in      *model.Instance
 	lora    lora.Config // of the adapters, in mode lora
 
-	train, valid *data.Set
-	loader       *data.Loader
-	batch        data.Batch
-	steps        int
-	schedule     optim.Schedule
-	update       *optim.Update
+	trainSet, validSet *data.Set
+	loader             *data.Loader
+	batch              data.Batch
+	steps              int
+	schedule           optim.Schedule
+	update             *optim.Update
 
 	trainRun, evalRun, inferRun          *model.Run
 	memory                               memoryPlan
@@ -79,7 +79,9 @@ var ErrInterrupted = errors.New("interrupted")
 func Run(ctx context.Context, cfg *configs.Config, o Options) error {
 	t := &Trainer{cfg: cfg, options: o, prof: profile.New()}
 	defer t.close()
-	if err := t.open(ctx); err != nil {
+	if err := t.open(ctx); errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w while the data was read: nothing to save", ErrInterrupted)
+	} else if err != nil {
 		return err
 	}
 	if err := t.begin(); err != nil {
@@ -88,19 +90,24 @@ func Run(ctx context.Context, cfg *configs.Config, o Options) error {
 	if err := t.summary(); err != nil {
 		return err
 	}
-	if t.state.Step == 0 {
-		if err := t.sample("before training"); err != nil {
-			return err
-		}
-	}
-	err := t.loop(ctx)
+	err := t.train(ctx)
 	if errors.Is(err, context.Canceled) {
 		return t.interrupted()
 	}
 	if err != nil {
 		return err
 	}
-	return t.finish()
+	return t.finish(ctx)
+}
+
+// train answers the sample prompts before the first step, and runs the loop.
+func (t *Trainer) train(ctx context.Context) error {
+	if t.state.Step == 0 {
+		if err := t.sample(ctx, "before training"); err != nil {
+			return err
+		}
+	}
+	return t.loop(ctx)
 }
 
 func (t *Trainer) close() {
@@ -142,7 +149,7 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	if t.in, err = t.model.Place(t.backend, o); err != nil {
 		return err
 	}
-	t.loader = data.NewLoader(t.train.Len(), data.LoaderOptions{Seed: cfg.Seed, Shuffle: cfg.Data.Shuffle,
+	t.loader = data.NewLoader(t.trainSet.Len(), data.LoaderOptions{Seed: cfg.Seed, Shuffle: cfg.Data.Shuffle,
 		BatchSize: cfg.Train.BatchSize, Accumulate: cfg.Train.Accumulate})
 	if err := t.planSteps(); err != nil {
 		return err
@@ -168,13 +175,13 @@ func (t *Trainer) openData(ctx context.Context) (err error) {
 	if _, ok := t.EOS(); !ok {
 		t.options.Log.Warn("neither tokenizer nor config.json names an end-of-sequence token: none is appended, so the model does not learn where to stop")
 	}
-	if t.train, err = t.load(ctx, t.cfg.Data.Train); err != nil {
+	if t.trainSet, err = t.load(ctx, t.cfg.Data.Train); err != nil {
 		return err
 	}
 	if t.cfg.Data.Valid != "" {
-		t.valid, err = t.load(ctx, t.cfg.Data.Valid)
+		t.validSet, err = t.load(ctx, t.cfg.Data.Valid)
 	}
-	if limit, n := t.model.MaxPositions, t.train.Longest(); limit > 0 && n > limit && err == nil {
+	if limit, n := t.model.MaxPositions, t.trainSet.Longest(); limit > 0 && n > limit && err == nil {
 		t.options.Log.Warn("some examples are longer than the model was made for", "longest", n, "max_position_embeddings", limit)
 	}
 	return err
@@ -312,13 +319,13 @@ func (t *Trainer) interrupted() error {
 }
 
 // finish writes what the user came for.
-func (t *Trainer) finish() error {
+func (t *Trainer) finish(ctx context.Context) error {
 	dir, err := t.export()
 	if err != nil {
 		return err
 	}
 	t.report.done(dir)
-	if err := t.sample("after training"); err != nil {
+	if err := t.sample(ctx, "after training"); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	if !t.cfg.Profile {
@@ -340,10 +347,10 @@ func (t *Trainer) finish() error {
 
 // counts is the largest micro-batch of the run.
 func (t *Trainer) counts() (train, eval program.Counts) {
-	train.Tokens, train.LossRows, train.Sequences = t.loader.Capacity(t.train, t.steps)
-	if t.valid != nil {
-		for i := 0; i < t.valid.Len(); i += t.cfg.Train.BatchSize {
-			tokens, rows, n := t.valid.Size(sequence(i, min(i+t.cfg.Train.BatchSize, t.valid.Len())))
+	train.Tokens, train.LossRows, train.Sequences = t.loader.Capacity(t.trainSet, t.steps)
+	if t.validSet != nil {
+		for i := 0; i < t.validSet.Len(); i += t.cfg.Train.BatchSize {
+			tokens, rows, n := t.validSet.Size(sequence(i, min(i+t.cfg.Train.BatchSize, t.validSet.Len())))
 			eval.Tokens, eval.LossRows, eval.Sequences = max(eval.Tokens, tokens), max(eval.LossRows, rows), max(eval.Sequences, n)
 		}
 	}
