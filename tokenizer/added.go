@@ -68,33 +68,26 @@ func (t *Tokenizer) addOne(a *addedToken, limit int64, specials map[string]bool)
 
 // addedID checks the id of an added token. Hugging Face ignores the file's
 // id: a token of the vocabulary keeps its id there, any other gets the next
-// free one. Where that disagrees with the file, nobody can tell which row of
-// the embedding is meant.
+// one, counted from the number of pieces. Where that disagrees with the file,
+// nobody can tell which row of the embedding is meant.
 func (t *Tokenizer) addedID(a *addedToken, limit int64) (int32, error) {
 	if a.ID < 0 || a.ID >= limit {
 		return 0, fmt.Errorf("%q: id %d is out of range [0, %d)", a.Content, a.ID, limit)
 	}
 	want, ok := t.model.vocab[a.Content]
 	if !ok {
-		want = t.nextID()
+		if len(t.entries) == t.model.size && len(t.model.vocab) != t.model.size {
+			return 0, fmt.Errorf("%q has no place: model.vocab has %d pieces with ids up to %d", a.Content, len(t.model.vocab), t.model.size-1)
+		}
+		want = int32(len(t.entries))
 	}
 	if int64(want) != a.ID {
 		return 0, fmt.Errorf("%q has id %d, but its place in the vocabulary is %d", a.Content, a.ID, want)
 	}
-	if int(want) == len(t.entries) {
+	if !ok {
 		t.entries = append(t.entries, entry{})
 	}
 	return want, nil
-}
-
-// nextID is the id of the next added token that the vocabulary lacks. With
-// holes among its ids, that may be an id in use, which is refused as any
-// other disagreement.
-func (t *Tokenizer) nextID() int32 {
-	if len(t.entries) > t.model.size {
-		return int32(len(t.entries))
-	}
-	return int32(len(t.model.vocab))
 }
 
 // found is what a matcher knows of an added token.
@@ -163,7 +156,7 @@ func (m *matcher) longest(s string) (f *found, length int) {
 // split appends the chunks of s to dst.
 func (m *matcher) split(dst []chunk, s string) []chunk {
 	done := 0     // end of the last token with the white space that it took
-	blankEnd := 0 // end of the white space that was last looked at
+	blankEnd := 0 // from the last look at white space to here, all is white space
 	for i := 0; i < len(s) && m.tokens != nil; {
 		if !m.first[s[i]] {
 			i++
@@ -184,17 +177,17 @@ func (m *matcher) split(dst []chunk, s string) []chunk {
 			lo = done + len(strings.TrimRightFunc(s[done:lo], unicode.IsSpace))
 		}
 		if f.rstrip {
-			if hi >= blankEnd {
+			if hi > blankEnd {
 				blankEnd = len(s) - len(strings.TrimLeftFunc(s[hi:], unicode.IsSpace))
-				hi = blankEnd
-			} else if strings.TrimLeftFunc(s[hi:blankEnd], unicode.IsSpace) == "" {
-				hi = blankEnd
 			}
+			hi = blankEnd
 		}
 		if done < lo {
 			dst = append(dst, chunk{done, lo, -1})
 		}
-		dst = append(dst, chunk{lo, hi, f.id})
+		if lo < hi { // an earlier token may have taken all of it
+			dst = append(dst, chunk{lo, hi, f.id})
+		}
 		done = hi
 	}
 	if done < len(s) {

@@ -38,8 +38,9 @@ func newDecoders(c *component, fail *failure) ([]decoder, error) {
 		return nil, err
 	}
 	var out []decoder
+	growth := 1
 	for _, p := range list {
-		d, err := newDecoder(p, fail)
+		d, err := newDecoder(p, &growth, fail)
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +49,7 @@ func newDecoders(c *component, fail *failure) ([]decoder, error) {
 	return out, nil
 }
 
-func newDecoder(p placed, fail *failure) (decoder, error) {
+func newDecoder(p placed, growth *int, fail *failure) (decoder, error) {
 	switch p.Type {
 	case "ByteLevel":
 		return decodeBytes, nil
@@ -59,6 +60,9 @@ func newDecoder(p placed, fail *failure) (decoder, error) {
 	case "Replace":
 		find, err := p.finder(fail)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.grow(growth); err != nil {
 			return nil, err
 		}
 		return eachPiece(func(s string) string { return replace(s, p.Content, find) }), nil
@@ -145,13 +149,13 @@ func fallbackByte(s string) (byte, bool) {
 	return byte(n), err == nil
 }
 
-// decodeMetaspace turns marks into spaces, but for the one that was put before
-// the text.
+// decodeMetaspace turns marks into spaces, but for those of the first piece,
+// one of which was put before the text: Hugging Face drops them all.
 func decodeMetaspace(m metaspace) decoder {
 	return func(pieces []string) []string {
 		for i, s := range pieces {
 			if i == 0 && m.scheme != "never" {
-				s = strings.TrimPrefix(s, m.mark)
+				s = strings.ReplaceAll(s, m.mark, "")
 			}
 			pieces[i] = strings.ReplaceAll(s, m.mark, " ")
 		}

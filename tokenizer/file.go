@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // file is tokenizer.json. Truncation and padding are left out on purpose.
@@ -149,9 +150,12 @@ func (m *mergeList) UnmarshalJSON(b []byte) error {
 		// A list that begins with a space-separated string may still hold pairs.
 		return json.Unmarshal(b, (*[][]string)(m))
 	}
-	*m = make(mergeList, len(joined))
-	for i, s := range joined {
-		(*m)[i] = cutMerge(s)
+	*m = make(mergeList, 0, len(joined))
+	for _, s := range joined {
+		// merges.txt begins with such a line, and some converters kept it.
+		if !strings.HasPrefix(s, "#version") {
+			*m = append(*m, cutMerge(s))
+		}
 	}
 	return nil
 }

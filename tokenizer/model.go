@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -30,6 +31,8 @@ func newModel(f *modelFile, limit int64, byteLevel bool) (*model, error) {
 	switch {
 	case len(f.Vocab) == 0:
 		return nil, fmt.Errorf("model.vocab: empty or missing")
+	case f.Merges == nil:
+		return nil, fmt.Errorf("model.merges: missing")
 	case f.Dropout != nil && *f.Dropout != 0:
 		return nil, fmt.Errorf("model.dropout: %v is not implemented: encoding would be random", *f.Dropout)
 	case f.ContinuingSubwordPrefix != nil && *f.ContinuingSubwordPrefix != "":
@@ -52,13 +55,6 @@ func newModel(f *modelFile, limit int64, byteLevel bool) (*model, error) {
 	if err := m.addMerges(f.Merges); err != nil {
 		return nil, err
 	}
-	if u := f.UnkToken; u != nil {
-		id, ok := m.vocab[*u]
-		if !ok {
-			return nil, fmt.Errorf("model.unk_token: %q is not in model.vocab", *u)
-		}
-		m.unknown = id
-	}
 	for b := range 256 {
 		piece := fmt.Sprintf("<0x%02X>", b)
 		if byteLevel {
@@ -69,7 +65,20 @@ func newModel(f *modelFile, limit int64, byteLevel bool) (*model, error) {
 			m.bytes[b] = id
 		}
 	}
+	if u := f.UnkToken; u != nil {
+		id, ok := m.vocab[*u]
+		if ok {
+			m.unknown = id
+		} else if !m.complete() {
+			return nil, fmt.Errorf("model.unk_token: %q is not in model.vocab", *u)
+		}
+	}
 	return m, nil
+}
+
+// complete says whether no text ever needs the unknown token.
+func (m *model) complete() bool {
+	return (m.byteLevel || m.fallback) && !slices.Contains(m.bytes[:], -1)
 }
 
 func (m *model) addMerges(list mergeList) error {
@@ -167,21 +176,29 @@ func (e *encoder) merge(s string) {
 func (e *encoder) start(s string) {
 	m := e.model
 	e.symbols = e.symbols[:0]
-	unknown := false // whether the last symbol is the unknown token
 	push := func(id int32) {
 		n := int32(len(e.symbols))
 		e.symbols = append(e.symbols, symbol{id, n - 1, n + 1})
-		unknown = false
+	}
+	// As Hugging Face does it, an unknown token waits for the next character of
+	// the vocabulary; the bytes of characters in between come before it.
+	waiting := false
+	flush := func() {
+		if waiting {
+			push(m.unknown)
+			waiting = false
+		}
 	}
 	miss := func() {
-		if m.unknown >= 0 && !(m.fuse && unknown) {
-			push(m.unknown)
+		if !m.fuse {
+			flush()
 		}
-		unknown = m.unknown >= 0
+		waiting = m.unknown >= 0
 	}
 	if m.byteLevel {
 		for i := range len(s) {
 			if id := m.bytes[s[i]]; id >= 0 {
+				flush()
 				push(id)
 			} else {
 				miss()
@@ -191,6 +208,7 @@ func (e *encoder) start(s string) {
 		for len(s) > 0 {
 			_, n := utf8.DecodeRuneInString(s)
 			if id, ok := m.vocab[s[:n]]; ok {
+				flush()
 				push(id)
 			} else if m.fallback && m.hasBytes(s[:n]) {
 				for i := range n {
@@ -202,6 +220,7 @@ func (e *encoder) start(s string) {
 			s = s[n:]
 		}
 	}
+	flush()
 	if n := len(e.symbols); n > 0 {
 		e.symbols[n-1].next = -1
 	}

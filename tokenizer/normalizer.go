@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -24,8 +25,9 @@ func newNormalizers(c *component, fail *failure) ([]normalizer, error) {
 		return nil, err
 	}
 	var out []normalizer
+	growth := 1
 	for _, p := range list {
-		n, err := newNormalizer(p, fail)
+		n, err := newNormalizer(p, &growth, fail)
 		if err != nil {
 			return nil, err
 		}
@@ -34,19 +36,43 @@ func newNormalizers(c *component, fail *failure) ([]normalizer, error) {
 	return out, nil
 }
 
-func newNormalizer(p placed, fail *failure) (normalizer, error) {
+// maxPrepend bounds what is put before every stretch of text, in bytes;
+// maxGrowth how many times longer all replacements together may make a text.
+const (
+	maxPrepend = 256
+	maxGrowth  = 256
+)
+
+// grow multiplies growth by the most that a replacement lengthens a text, so
+// that a chain of doublings is refused instead of run.
+func (p placed) grow(growth *int) error {
+	times := len(p.Content) + 1 // a pattern may match nothing, everywhere
+	if p.Pattern.String != nil && *p.Pattern.String != "" {
+		n := len(*p.Pattern.String)
+		times = max(1, (len(p.Content)+n-1)/n)
+	}
+	if *growth *= min(times, maxGrowth+1); *growth > maxGrowth {
+		return fmt.Errorf("%s: the replacements could make a text more than %d times longer", p.place, maxGrowth)
+	}
+	return nil
+}
+
+func newNormalizer(p placed, growth *int, fail *failure) (normalizer, error) {
 	switch p.Type {
 	case "NFC":
-		return normalizeFunc(norm.NFC.String), nil
+		return form{norm.NFC}, nil
 	case "NFD":
-		return normalizeFunc(norm.NFD.String), nil
+		return form{norm.NFD}, nil
 	case "NFKC":
-		return normalizeFunc(norm.NFKC.String), nil
+		return form{norm.NFKC}, nil
 	case "NFKD":
-		return normalizeFunc(norm.NFKD.String), nil
+		return form{norm.NFKD}, nil
 	case "Lowercase":
 		return normalizeFunc(lower), nil
 	case "Prepend":
+		if len(p.Prepend) > maxPrepend {
+			return nil, fmt.Errorf("%s.prepend: %d bytes long, the limit is %d", p.place, len(p.Prepend), maxPrepend)
+		}
 		return normalizeFunc(func(s string) string {
 			if s == "" {
 				return s
@@ -54,23 +80,52 @@ func newNormalizer(p placed, fail *failure) (normalizer, error) {
 			return p.Prepend + s
 		}), nil
 	case "Strip":
-		return normalizeFunc(func(s string) string {
-			if p.StripLeft {
-				s = strings.TrimLeftFunc(s, unicode.IsSpace)
-			}
-			if p.StripRight {
-				s = strings.TrimRightFunc(s, unicode.IsSpace)
-			}
-			return s
-		}), nil
+		return stripSpace{p.StripLeft, p.StripRight}, nil
 	case "Replace":
 		find, err := p.finder(fail)
 		if err != nil {
 			return nil, err
 		}
-		return normalizeFunc(func(s string) string { return replace(s, p.Content, find) }), nil
+		if err := p.grow(growth); err != nil {
+			return nil, err
+		}
+		return replaceAll{find, p.Content}, nil
 	}
 	return nil, p.unknown("normalizer", "NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip")
+}
+
+// stripSpace removes white space at the ends.
+type stripSpace struct{ left, right bool }
+
+func (n stripSpace) normalize(s string) (out string, moved bool) {
+	out = s
+	if n.left {
+		out = strings.TrimLeftFunc(out, unicode.IsSpace)
+	}
+	moved = len(out) < len(s)
+	if n.right {
+		out = strings.TrimRightFunc(out, unicode.IsSpace)
+	}
+	return out, moved
+}
+
+// replaceAll puts content in the place of every match. Hugging Face counts it
+// as coming from the last character that it replaces.
+type replaceAll struct {
+	find    finder
+	content string
+}
+
+func (n replaceAll) normalize(s string) (out string, moved bool) {
+	out = replace(s, n.content, func(s string, f func(lo, hi int)) {
+		n.find(s, func(lo, hi int) {
+			if lo == 0 && hi > 0 {
+				moved = n.content == "" || utf8.RuneCountInString(s[:hi]) > 1
+			}
+			f(lo, hi)
+		})
+	})
+	return out, moved
 }
 
 // lower maps each character by itself, as Hugging Face does: no final sigma.

@@ -3,10 +3,7 @@ package tokenizer
 import (
 	"fmt"
 	"strings"
-	"time"
 	"unicode"
-
-	"github.com/dlclark/regexp2/v2"
 )
 
 // stage splits text into words for stage k, which it calls for each.
@@ -126,7 +123,7 @@ func (p split) apply(e *encoder, s string, first bool, k int) {
 	base := len(e.parts)
 	done := 0
 	add := func(lo, hi int, match bool) {
-		if lo < hi {
+		if lo < hi || match { // an empty match still parts its neighbours
 			e.parts = append(e.parts, part{lo, hi, match != p.invert})
 		}
 	}
@@ -231,83 +228,4 @@ func (m metaspace) apply(e *encoder, s string, first bool, k int) {
 		}
 	}
 	split{find: find, behaviour: withNext}.apply(e, s, first, k)
-}
-
-// matchLimit bounds the time of one search with a file's own pattern.
-const matchLimit = 2 * time.Second
-
-// maxPattern bounds a pattern's length, as its compilation takes memory.
-const maxPattern = 1 << 14
-
-// regexFinder compiles a pattern of a file. The patterns of the large families
-// have hand-written searches, which give the same matches much faster.
-func regexFinder(place, pattern string, fail *failure) (finder, error) {
-	for _, digits := range []int{1, 3} {
-		if pattern == cl100k(digits) {
-			return func(s string, f func(lo, hi int)) { cl100kWords(s, digits, f) }, nil
-		}
-	}
-	if pattern == gpt2Pattern {
-		return gpt2Words, nil
-	}
-	if len(pattern) > maxPattern {
-		return nil, fmt.Errorf("%s: %d bytes long, the limit is %d", place, len(pattern), maxPattern)
-	}
-	translated, err := translate(pattern)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", place, err)
-	}
-	re, err := regexp2.Compile(translated, regexp2.None)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", place, err)
-	}
-	re.MatchTimeout = matchLimit
-	return func(s string, f func(lo, hi int)) {
-		if fail.happened() {
-			return
-		}
-		m, err := re.FindStringMatch(s)
-		for m != nil && err == nil {
-			lo, n := m.ByteRange()
-			f(lo, lo+n)
-			m, err = re.FindNextMatch(m)
-		}
-		if err != nil {
-			fail.set(fmt.Errorf("%s: %w", place, err))
-		}
-	}, nil
-}
-
-// translate writes \w as Oniguruma, which Hugging Face uses, understands it:
-// without the joiners that regexp2 counts in. What depends on \w in other ways
-// is refused.
-func translate(pattern string) (string, error) {
-	const word = `\p{L}\p{M}\p{Nd}\p{Pc}`
-	var b strings.Builder
-	class := false
-	for i := 0; i < len(pattern); i++ {
-		c := pattern[i]
-		switch {
-		case c == '[':
-			class = true
-		case c == ']':
-			class = false
-		case c == '\\' && i+1 < len(pattern):
-			i++
-			switch next := pattern[i]; {
-			case next == 'w' && class:
-				b.WriteString(word)
-			case next == 'w':
-				b.WriteString("[" + word + "]")
-			case next == 'W' || next == 'b' || next == 'B':
-				return "", fmt.Errorf("\\%c is not implemented", next)
-			default:
-				b.WriteByte(c)
-				b.WriteByte(next)
-			}
-			continue
-		}
-		b.WriteByte(c)
-	}
-	return b.String(), nil
 }

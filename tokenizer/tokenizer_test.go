@@ -162,6 +162,8 @@ func TestLongLine(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	const good = `{"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}}`
+	const double = `{"type":"Replace","pattern":{"String":"a"},"content":"aa"}`
+	doublings := strings.TrimSuffix(strings.Repeat(double+",", 20), ",")
 	for _, c := range []struct{ from, to, want string }{
 		{good, ``, "not valid JSON"},
 		{good, `[]`, "not a tokenizer"},
@@ -186,6 +188,11 @@ func TestParseErrors(t *testing.T) {
 		{`{"model"`, `{"added_tokens":[{"id":7,"content":"z"}],"model"`, `"z" has id 7, but its place in the vocabulary is 3`},
 		{`{"model"`, `{"added_tokens":[{"id":3,"content":"z"},{"id":4,"content":"z"}],"model"`, "is there twice"},
 		{`{"model"`, `{"version":"2.0","model"`, `version: "2.0"`},
+		{`,"merges":[["a","b"]]`, ``, "model.merges: missing"},
+		{good, `{"added_tokens":[{"id":3,"content":"z"}],"model":{"vocab":{"a":0,"b":1,"ab":3},"merges":[]}}`, `"z" has no place: model.vocab has 3 pieces with ids up to 3`},
+		{`{"model"`, `{"normalizer":{"type":"Prepend","prepend":"` + strings.Repeat("a", 300) + `"},"model"`, "normalizer.prepend: 300 bytes long"},
+		{`{"model"`, `{"normalizer":{"type":"Sequence","normalizers":[` + doublings + `]},"model"`, "normalizer.normalizers[8]: the replacements could make a text more than 256 times longer"},
+		{`{"model"`, `{"decoder":{"type":"Sequence","decoders":[` + doublings + `]},"model"`, "decoder.decoders[8]: the replacements"},
 	} {
 		_, err := Parse([]byte(strings.Replace(good, c.from, c.to, 1)), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "tokenizer.json: ") {
