@@ -353,17 +353,17 @@ func plain(name string) bool {
 }
 
 func (e entry) check(path string) error {
-	f, err := os.Open(path)
+	name := filepath.Base(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	name := filepath.Base(path)
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() || info.Size() != e.Size {
+	if info.Size() != e.Size {
 		return fmt.Errorf("%s: %d bytes, its manifest says %d", name, info.Size(), e.Size)
 	}
 	hash := sha256.New()
@@ -382,11 +382,24 @@ func (c *Checkpoint) File(name string) string { return filepath.Join(c.Path, nam
 // ReadFile returns the content of a small file.
 func (c *Checkpoint) ReadFile(name string) ([]byte, error) { return readSmall(c.File(name)) }
 
+// openRegular opens a file, but no folder, device or pipe: opening a pipe waits
+// for its writer, which may never come.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", filepath.Base(path))
+	}
+	return os.Open(path)
+}
+
 // maxSmall bounds files that are read whole.
 const maxSmall = 16 << 20
 
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}

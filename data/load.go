@@ -66,7 +66,12 @@ type encoded struct {
 	truncated, dropped bool
 }
 
-const linesPerJob = 256
+// A job takes so many lines, or fewer where they are long, so that the jobs
+// under way hold little of a large file.
+const (
+	linesPerJob = 256
+	bytesPerJob = 1 << 20
+)
 
 // Load reads and tokenizes a file, on all processors. Errors name the file and
 // the line.
@@ -166,7 +171,7 @@ func split(ctx context.Context, r io.Reader, size int64, e *encoder, work, order
 	for {
 		j := &job{first: line + 1}
 		var err error
-		for len(j.lines) < linesPerJob && err == nil {
+		for start := read; len(j.lines) < linesPerJob && read-start < bytesPerJob && err == nil; {
 			var text []byte
 			text, err = readLine(b)
 			read += int64(len(text))

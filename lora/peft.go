@@ -117,6 +117,8 @@ func ParseConfig(b []byte) (Config, error) {
 		return Config{}, fmt.Errorf("bias %q is not supported, want none", c.Bias)
 	case c.Rank < 1:
 		return Config{}, fmt.Errorf("r is %d, want 1 or more", c.Rank)
+	case c.Alpha == 0:
+		return Config{}, errors.New("lora_alpha is missing or 0: the adapter would change nothing")
 	case c.Dropout < 0 || c.Dropout >= 1:
 		return Config{}, fmt.Errorf("lora_dropout is %v, want 0 or more and less than 1", c.Dropout)
 	}

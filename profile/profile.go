@@ -268,11 +268,19 @@ func (t *table) print(title string, rows []Row, name func(Row) string, most int)
 
 func (t *table) row(name string, r Row) {
 	t.printf("%-26s %8d %10.1f %10.1f %5.1f%% %9.2f %8.2f", name, r.Calls, r.Seconds*1e3, r.Seconds*1e6/float64(r.Calls),
-		100*r.Seconds/t.total, r.FLOPs/r.Seconds/1e9, r.Bytes/r.Seconds/1e9)
+		100*ratio(r.Seconds, t.total), ratio(r.FLOPs, r.Seconds)/1e9, ratio(r.Bytes, r.Seconds)/1e9)
 	if t.peaks.FLOPs > 0 {
 		t.printf(" %7.0f%%", 100*r.Share(t.peaks))
 	}
 	t.printf("\n")
+}
+
+// ratio is 0 where a coarse clock saw no time pass.
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
 }
 
 // JSON writes all rows and the machine's limits.

@@ -235,6 +235,7 @@ func (p *Program) part(g *gradient, v *Value) *part {
 		if q.slice.col == v.col && q.slice.Cols == v.Cols {
 			return q
 		}
+		must(v.col+v.Cols <= q.slice.col || q.slice.col+q.slice.Cols <= v.col, "Backward", "%v and %v overlap", v, q.slice)
 	}
 	q := &part{slice: v}
 	g.parts = append(g.parts, q)

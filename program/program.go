@@ -88,7 +88,7 @@ func (v *Value) T() *kernels.Tensor {
 
 // Slice returns the n columns of v from col on, without copying.
 func (p *Program) Slice(v *Value, col, n int) *Value {
-	if col < 0 || n <= 0 || col+n > v.Cols {
+	if col < 0 || n <= 0 || n > v.Cols-col {
 		panic(fmt.Sprintf("program: slice [%d:%d] of %v", col, col+n, v))
 	}
 	if col == 0 && n == v.Cols {

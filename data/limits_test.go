@@ -1,0 +1,193 @@
+package data
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestJobs: lines are handed out in stretches that are bounded both in number
+// and in bytes, and none is lost.
+func TestJobs(t *testing.T) {
+	for _, c := range []struct {
+		title       string
+		lines, size int
+	}{{"short", 1000, 20}, {"long", 40, 300 << 10}} {
+		line := strings.Repeat("x", c.size-1) + "\n"
+		work, order := make(chan *job, 100), make(chan *job, 100)
+		split(context.Background(), strings.NewReader(strings.Repeat(line, c.lines)), 0, &encoder{Options: Options{Format: Text}}, work, order)
+		close(order)
+		next := 1
+		for j := range order {
+			n := 0
+			for _, l := range j.lines {
+				n += len(l)
+			}
+			if len(j.lines) > linesPerJob || n > bytesPerJob+c.size {
+				t.Errorf("%s lines: a job of %d lines, %d bytes", c.title, len(j.lines), n)
+			}
+			if j.first != next {
+				t.Errorf("%s lines: a job from line %d, want %d", c.title, j.first, next)
+			}
+			next += len(j.lines)
+		}
+		if next != c.lines+1 {
+			t.Errorf("%s lines: %d of %d", c.title, next-1, c.lines)
+		}
+	}
+}
+
+// TestLineNumbers: an error names the right line whatever the lines before it
+// are like, and the first of several wins.
+func TestLineNumbers(t *testing.T) {
+	short, long := `{"text":"x"}`+"\n", `{"text":"`+strings.Repeat("x", 400<<10)+`"}`+"\n"
+	for _, c := range []struct{ before, after string }{
+		{strings.Repeat(short, 700), ""},
+		{strings.Repeat("\n", 300) + short, ""},
+		{strings.Repeat(long, 9), ""},
+		{short, strings.Repeat("{\n", 2000)},
+	} {
+		want := fmt.Sprintf("x.jsonl:%d: malformed JSON", strings.Count(c.before, "\n")+1)
+		if _, err := load(t, c.before+"{]\n"+c.after, Options{MaxLength: 1 << 20}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// TestBrokenReader: an error of the disk is one of the line it hit.
+func TestBrokenReader(t *testing.T) {
+	broken := errors.New("input/output error")
+	good := `{"text":"x"}` + "\n"
+	r := io.MultiReader(strings.NewReader(strings.Repeat(good, 500)), &failing{broken})
+	if _, err := read(context.Background(), r, 0, letters{}, masked); !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "501: ") {
+		t.Errorf("error %v", err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f *failing) Read([]byte) (int, error) { return 0, f.err }
+
+// endless is a file that never ends; it cancels after a while.
+type endless struct {
+	line   string
+	left   int
+	cancel func()
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left--; e.left == 0 {
+		e.cancel()
+	}
+	n := copy(p, strings.Repeat(e.line, len(p)/len(e.line)))
+	return n, nil
+}
+
+func TestCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		_, err := read(ctx, &endless{line: `{"text":"x"}` + "\n", left: 3, cancel: cancel}, 0, letters{}, masked)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("a cancelled read goes on")
+	}
+}
+
+// TestProgress: bytes only grow, and reach no further than the file.
+func TestProgress(t *testing.T) {
+	text := strings.Repeat(`{"text":"x"}`+"\n", 2000)
+	var seen []int64
+	o := masked
+	o.Progress = func(done, total int64) {
+		if done > total || total != int64(len(text)) {
+			t.Errorf("%d of %d bytes", done, total)
+		}
+		seen = append(seen, done)
+	}
+	if _, err := load(t, text, o); err != nil || len(seen) < 2 || !slices.IsSorted(seen) {
+		t.Errorf("progress %v (%v)", seen, err)
+	}
+}
+
+// noEOS is a tokenizer of a model that knows no end of a sequence.
+type noEOS struct{ letters }
+
+func (noEOS) EOS() (int32, bool) { return 0, false }
+
+// TestMasks: what is trained where a text is as short as it can be.
+func TestMasks(t *testing.T) {
+	for _, c := range []struct {
+		title, text string
+		tok         Tokenizer
+		want        string // tokens and start, or an error
+	}{
+		{"an empty completion trains EOS", `{"prompt":"x","completion":""}`, letters{}, "[1 120 2] 2"},
+		{"an empty text trains EOS", `{"text":""}`, letters{}, "[1 2] 1"},
+		{"nothing without EOS", `{"prompt":"x","completion":""}`, noEOS{}, "1: nothing to train"},
+		{"a single token", `{"text":""}`, noEOS{}, "1: nothing to train"},
+		{"one token after BOS", `{"text":"x"}`, noEOS{}, "[1 120] 1"},
+		{"EOS in a prompt's end stays", `{"prompt":"x$","completion":"y"}`, letters{}, "[1 120 2 121 2] 3"},
+		{"the whole prompt is joined", `{"prompt":"a","completion":"b"}`, letters{}, "[1 300 2] 1"},
+		{"escapes", `{"text":"\u0078\n"}`, letters{}, "[1 120 10 2] 1"},
+		{"a key twice: the last holds", `{"text":"x","text":"y"}`, letters{}, "[1 121 2] 1"},
+		{"keys have a case", `{"Text":"x","text":"y"}`, letters{}, "[1 121 2] 1"},
+	} {
+		var got string
+		s, err := read(context.Background(), strings.NewReader(c.text), 0, c.tok, masked)
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = fmt.Sprint(s.Example(0).Tokens, s.Example(0).Start)
+		}
+		if !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %s, want %s", c.title, got, c.want)
+		}
+	}
+}
+
+// TestCounts: what was cut and left out is counted over all jobs.
+func TestCounts(t *testing.T) {
+	var b strings.Builder
+	long := 0
+	for i := range 1500 {
+		n := 1 + i%7
+		if n+2 > 6 {
+			long++
+		}
+		fmt.Fprintf(&b, "{\"text\":%q}\n", strings.Repeat("x", n))
+	}
+	for _, c := range []struct {
+		how                          TooLong
+		examples, truncated, dropped int
+	}{{Truncate, 1500, long, 0}, {Drop, 1500 - long, 0, long}} {
+		s, err := load(t, b.String(), Options{MaxLength: 6, TooLong: c.how})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Len() != c.examples || s.Truncated() != c.truncated || s.Dropped() != c.dropped || s.Longest() != 6 {
+			t.Errorf("%s: %d examples, %d truncated, %d dropped, longest %d", c.how, s.Len(), s.Truncated(), s.Dropped(), s.Longest())
+		}
+	}
+}
+
+// TestSeeds: equal seeds give equal orders, other seeds others.
+func TestSeeds(t *testing.T) {
+	order := func(seed uint64) string {
+		return fmt.Sprint(NewLoader(50, LoaderOptions{Seed: seed, Shuffle: true, BatchSize: 50, Accumulate: 1}).Window(0))
+	}
+	if order(1) != order(1) || order(1) == order(2) {
+		t.Errorf("seed 1: %s, seed 2: %s", order(1), order(2))
+	}
+}
