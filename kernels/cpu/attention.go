@@ -121,7 +121,7 @@ func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []fl
 	for j := 0; j < nk; j += tileCols {
 		first := max(0, k0+j-q0) / tileRows * tileRows
 		for i := first; i < nq; i += tileRows {
-			v.tilePacked(h.dim, &q[i*h.dim], &k[j*h.dim], &s[i*ld+j], ld, scale, false)
+			v.tilePacked(h.dim, &q[i*h.dim], &k[j*h.dim], &s[i*ld+j], ld, scale, false, &k[j*h.dim])
 		}
 	}
 }

@@ -4,34 +4,35 @@
 
 #include "textflag.h"
 
-// func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha float32, add bool)
+// func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·avx2TilePacked(SB), NOSPLIT|NOFRAME, $0-45
+TEXT ·avx2TilePacked(SB), NOSPLIT|NOFRAME, $0-56
 	MOVQ       k+0(FP), AX
 	MOVQ       a+8(FP), CX
 	MOVQ       b+16(FP), DX
 	MOVQ       c+24(FP), BX
 	MOVQ       ldc+32(FP), SI
+	MOVQ       ahead+48(FP), DI
 	SHLQ       $0x02, SI
-	MOVQ       BX, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 60(DI)
-	ADDQ       SI, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 60(DI)
-	ADDQ       SI, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 60(DI)
-	ADDQ       SI, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 60(DI)
-	ADDQ       SI, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 60(DI)
-	ADDQ       SI, DI
-	PREFETCHT0 (DI)
-	PREFETCHT0 60(DI)
-	ADDQ       SI, DI
+	MOVQ       BX, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 60(R8)
+	ADDQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 60(R8)
+	ADDQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 60(R8)
+	ADDQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 60(R8)
+	ADDQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 60(R8)
+	ADDQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 60(R8)
+	ADDQ       SI, R8
 	VXORPS     Y4, Y4, Y4
 	VXORPS     Y5, Y5, Y5
 	VXORPS     Y6, Y6, Y6
@@ -48,6 +49,8 @@ TEXT ·avx2TilePacked(SB), NOSPLIT|NOFRAME, $0-45
 unrolled:
 	CMPQ         AX, $0x08
 	JL           single
+	PREFETCHT1   (DI)
+	ADDQ         $0x40, DI
 	VMOVUPS      (DX), Y0
 	VMOVUPS      32(DX), Y1
 	VBROADCASTSS (CX), Y2

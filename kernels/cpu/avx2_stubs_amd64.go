@@ -5,7 +5,7 @@
 package cpu
 
 // avx2TilePacked is vectors.tilePacked.
-func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha float32, add bool)
+func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
 // avx2Tile is vectors.tile.
 func avx2Tile(k int, a *float32, arow int, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)

@@ -11,10 +11,10 @@ package cpu
 // arithmetic and no second pass over C.
 
 const (
-	maxDepth   = 304     // a right panel and two left ones fit 32 KiB
+	maxDepth   = 624     // few passes over C, and a right panel hardly larger than the first cache
 	taskRows   = 16      // panels of tileRows per task: with the depth, half a 512 KiB cache
-	taskCols   = 12      // panels of tileCols per task
-	packBudget = 2 << 20 // elements that one packed factor may take
+	taskCols   = 12      // least panels of tileCols that are packed at a time
+	packBudget = 4 << 20 // elements that the packed right factor may take
 )
 
 // left is the left factor of a run of micro-tiles: panels of tileRows rows,
@@ -48,7 +48,11 @@ func packedRight(data []float32, panels, p, k, panel int) right {
 func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ldc int, alpha float32, add bool) {
 	packed := a.row == 1 && a.step == tileRows && b.step == tileCols
 	for j := 0; j < n; j += tileCols {
-		bp := &b.data[j/tileCols*b.panel]
+		at := j / tileCols * b.panel
+		bp := &b.data[at]
+		if packed && j+tileCols < n {
+			at += b.panel // what comes next
+		}
 		for i := 0; i < m; i += tileRows {
 			ap := &a.data[i/tileRows*a.panel]
 			if i+tileRows > m || j+tileCols > n {
@@ -56,7 +60,7 @@ func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ld
 				continue
 			}
 			if packed {
-				v.tilePacked(k, ap, bp, &c[i*ldc+j], ldc, alpha, add)
+				v.tilePacked(k, ap, bp, &c[i*ldc+j], ldc, alpha, add, &b.data[min(at+i/tileRows*2*k, len(b.data)-1)])
 			} else {
 				v.tile(k, ap, a.row, a.step, bp, b.step, &c[i*ldc+j], ldc, alpha, add)
 			}
@@ -88,35 +92,41 @@ func depthBlock(depth int) int {
 // packLeftPanel packs one panel of a sum of products with all its depth: rows
 // i to i+count.
 func packLeftPanel(v *vectors, dst []float32, terms []term, depth, panels, panel, i, count int) {
-	eachBlock(terms, depth, func(t *term, p, first, at, n, k int) {
-		d := dst[(p*panels+panel*k)*tileRows+at*tileRows:]
-		packLeft(v, d, t.left, i, count, first, n)
-	})
-}
-
-// packRightPanel does so for columns j to j+count.
-func packRightPanel(v *vectors, dst []float32, terms []term, depth, panels, panel, j, count int) {
-	eachBlock(terms, depth, func(t *term, p, first, at, n, k int) {
-		d := dst[(p*panels+panel*k)*tileCols+at*tileCols:]
-		packRight(v, d, t.right, j, count, first, n)
-	})
-}
-
-// eachBlock calls f for every part of a term in a block of the depth: the
-// block starts at p and has k depths; n of them, from at on in the block, are
-// those of the term from first on.
-func eachBlock(terms []term, depth int, f func(t *term, p, first, at, n, k int)) {
 	block := depthBlock(depth)
-	start := 0
+	for p := 0; p < depth; p += block {
+		k := min(block, depth-p)
+		packLeftBlock(v, dst[(p*panels+panel*k)*tileRows:], terms, p, k, i, count)
+	}
+}
+
+// packLeftBlock packs depths p to p+k of one panel.
+func packLeftBlock(v *vectors, dst []float32, terms []term, p, k, i, count int) {
+	eachTerm(terms, p, k, func(t *term, first, at, n int) {
+		packLeft(v, dst[at*tileRows:], t.left, i, count, first, n)
+	})
+}
+
+// packRightPanel packs columns j to j+count with all their depth.
+func packRightPanel(v *vectors, dst []float32, terms []term, depth, panels, panel, j, count int) {
+	block := depthBlock(depth)
+	for p := 0; p < depth; p += block {
+		k := min(block, depth-p)
+		d := dst[(p*panels+panel*k)*tileCols:]
+		eachTerm(terms, p, k, func(t *term, first, at, n int) {
+			packRight(v, d[at*tileCols:], t.right, j, count, first, n)
+		})
+	}
+}
+
+// eachTerm calls f for every term that has a part in depths p to p+k: n depths
+// of it, from its own first one on, lie at `at` in the range.
+func eachTerm(terms []term, p, k int, f func(t *term, first, at, n int)) {
+	start := 0 // of the term
 	for i := range terms {
 		t := &terms[i]
-		for first := 0; first < t.depth; {
-			at := (start + first) % block
-			p := start + first - at
-			k := min(block, depth-p)
-			n := min(k-at, t.depth-first)
-			f(t, p, first, at, n, k)
-			first += n
+		from, to := max(p, start), min(p+k, start+t.depth)
+		if from < to {
+			f(t, from-start, from-p, to-from)
 		}
 		start += t.depth
 	}
@@ -130,8 +140,10 @@ type term struct {
 	depth       int
 }
 
-// gemm is C = Base + bias + alpha·Σ A·B over packed factors. Where C is large,
-// it is computed in blocks whose packed factors fit the budget.
+// gemm is C = Base + bias + alpha·Σ A·B. The right factor is packed first, by
+// all threads; a task then takes a block of rows and packs its part of the left
+// factor for itself, where it stays in its cache. Where the right factor is
+// large, C is computed in ranges of columns.
 type gemm struct {
 	v     *vectors
 	terms []term
@@ -144,113 +156,85 @@ type gemm struct {
 	base  matrix // else this one, where present
 	bias  []float32
 
-	packA, packB   []float32
-	i0, mb, j0, nb int // the block in work
-	packLeftToo    bool
-	down, over     int // tasks of a block
+	packB      []float32
+	j0, nb     int // the columns in work
+	down, over int // tasks: blocks of rows, and of columns
 }
 
-// blocks returns the rows and columns that are packed at a time.
-func blocks(m, n, depth int) (rows, cols int) {
-	rows = ceil(m, tileRows) * tileRows
-	cols = ceil(n, tileCols) * tileCols
-	rows = min(rows, max(packBudget/max(1, depth)/tileRows, taskRows)*tileRows)
-	cols = min(cols, max(packBudget/max(1, depth)/tileCols, taskCols)*tileCols)
-	return rows, cols
+// columnsAtOnce returns how many columns of the right factor are packed at a time.
+func columnsAtOnce(n, depth int) int {
+	return min(ceil(n, tileCols), max(packBudget/max(1, depth)/tileCols, taskCols)) * tileCols
 }
 
-func gemmNeed(m, n, depth int) int {
-	rows, cols := blocks(m, n, depth)
-	return aligned(rows*depth) + aligned(cols*depth)
+func gemmNeed(m, n, depth int) need {
+	return need{
+		shared:  columnsAtOnce(n, depth) * depth,
+		private: min(ceil(m, tileRows), taskRows) * tileRows * depthBlock(depth),
+	}
 }
 
 // run computes the product with working memory of gemmNeed.
 func (g *gemm) run(p *pool, mem []float32) {
-	rows, cols := blocks(g.m, g.n, g.depth)
-	g.packA, g.packB = take(&mem, rows*g.depth), take(&mem, cols*g.depth)
+	cols := columnsAtOnce(g.n, g.depth)
+	g.packB = mem[:cols*g.depth]
 	for g.j0 = 0; g.j0 < g.n; g.j0 += cols {
 		g.nb = min(cols, g.n-g.j0)
-		for g.i0 = 0; g.i0 < g.m; g.i0 += rows {
-			g.mb = min(rows, g.m-g.i0)
-			g.block(p, g.j0 == 0 || rows < g.m, g.i0 == 0)
+		if g.m*g.nb*g.depth < smallWork {
+			g.split(1)
+			p.inline((*gemmPack)(g), ceil(g.nb, tileCols))
+			p.inline((*gemmMultiply)(g), g.down*g.over)
+			continue
 		}
+		g.split(len(p.workers))
+		p.run((*gemmPack)(g), ceil(g.nb, tileCols))
+		p.run((*gemmMultiply)(g), g.down*g.over)
 	}
-}
-
-// block packs what is not packed yet and multiplies.
-func (g *gemm) block(p *pool, packA, packB bool) {
-	tasks := 0
-	if packB {
-		tasks = ceil(g.nb, tileCols)
-	}
-	if g.packLeftToo = packA; packA {
-		tasks += ceil(g.mb, tileRows)
-	}
-	if g.mb*g.nb*g.depth < smallWork {
-		g.split(1)
-		p.inline((*gemmPack)(g), tasks)
-		p.inline((*gemmMultiply)(g), g.down*g.over)
-		return
-	}
-	g.split(len(p.workers))
-	p.run((*gemmPack)(g), tasks)
-	p.run((*gemmMultiply)(g), g.down*g.over)
 }
 
 // smallWork is how many multiply-adds are not worth waking threads for.
 const smallWork = 200_000
 
-// split cuts a block of C into tasks, the same number for each thread if it
-// can be. No element depends on where the cuts are.
+// split cuts the columns in work into tasks, the same number for each thread
+// if it can be: blocks of rows, and where these are too few, of columns too.
+// No element depends on where the cuts are.
 func (g *gemm) split(threads int) {
-	rows := ceil(g.mb, tileRows)
-	g.down, g.over = ceil(rows, taskRows), ceil(ceil(g.nb, tileCols), taskCols)
-	for more := range threads {
-		if (g.down+more)*g.over%threads == 0 {
-			g.down = min(rows, g.down+more)
-			return
-		}
-	}
+	rows := ceil(g.m, tileRows)
+	g.down = min(rows, ceil(ceil(rows, taskRows), threads)*threads)
+	g.over = min(ceil(threads, g.down), ceil(g.nb, tileCols))
 }
 
-// gemmPack packs one panel of a block.
+// gemmPack packs one panel of the right factor.
 type gemmPack gemm
 
 func (g *gemmPack) do(_ *worker, task int) {
-	if g.packLeftToo {
-		panels := ceil(g.mb, tileRows)
-		if task < panels {
-			i := task * tileRows
-			packLeftPanel(g.v, g.packA, g.terms, g.depth, panels, task, g.i0+i, min(tileRows, g.mb-i))
-			return
-		}
-		task -= panels
-	}
 	j := task * tileCols
 	packRightPanel(g.v, g.packB, g.terms, g.depth, ceil(g.nb, tileCols), task, g.j0+j, min(tileCols, g.nb-j))
 }
 
-// gemmMultiply computes one rectangle of a block of C, over the whole depth.
+// gemmMultiply computes one rectangle of C, over the whole depth.
 type gemmMultiply gemm
 
 func (g *gemmMultiply) do(w *worker, task int) {
-	rowPanels, colPanels := ceil(g.mb, tileRows), ceil(g.nb, tileCols)
+	rowPanels, colPanels := ceil(g.m, tileRows), ceil(g.nb, tileCols)
 	i, j := task%g.down, task/g.down
 	r0, r1 := i*rowPanels/g.down, (i+1)*rowPanels/g.down
 	c0, c1 := j*colPanels/g.over, (j+1)*colPanels/g.over
 	row, col := r0*tileRows, c0*tileCols
-	m, n := min(r1*tileRows, g.mb)-row, min(c1*tileCols, g.nb)-col
+	m, n := min(r1*tileRows, g.m)-row, min(c1*tileCols, g.nb)-col
 
-	at := (g.i0+row)*g.ldc + g.j0 + col
+	c := g.c[row*g.ldc+g.j0+col:]
 	add := g.add
 	if g.base.present() || g.bias != nil {
-		g.start(g.i0+row, m, g.j0+col, n)
+		g.start(row, m, g.j0+col, n)
 		add = true
 	}
 	block := depthBlock(g.depth)
 	for p := 0; p < g.depth; p += block {
 		k := min(block, g.depth-p)
-		w.tiles(g.v, m, n, k, packedLeft(g.packA, rowPanels, p, k, r0), packedRight(g.packB, colPanels, p, k, c0), g.c[at:], g.ldc, g.alpha, add || p > 0)
+		for r := 0; r < m; r += tileRows {
+			packLeftBlock(g.v, w.private[r*k:], g.terms, p, k, row+r, min(tileRows, m-r))
+		}
+		w.tiles(g.v, m, n, k, packedLeft(w.private, 1, 0, k, 0), packedRight(g.packB, colPanels, p, k, c0), c, g.ldc, g.alpha, add || p > 0)
 	}
 }
 

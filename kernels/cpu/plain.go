@@ -120,7 +120,7 @@ func storeFour(c []float32, alpha float32, add bool, s0, s1, s2, s3 float32) {
 	c[3] += alpha * s3
 }
 
-func plainTilePacked(k int, a, b, c *float32, ldc int, alpha float32, add bool) {
+func plainTilePacked(k int, a, b, c *float32, ldc int, alpha float32, add bool, _ *float32) {
 	plainTile(k, a, 1, tileRows, b, tileCols, c, ldc, alpha, add)
 }
 

@@ -35,7 +35,9 @@ func productNeed(o *kernels.Product) need {
 		n1.shared += ceil(n, tileCols) * tileCols * depth
 		n1.private = tileRows * (maxDepth + 8)
 	default:
-		n1.shared += gemmNeed(m, n, depth)
+		g := gemmNeed(m, n, depth)
+		n1.shared += g.shared
+		n1.private = g.private
 	}
 	return n1
 }

@@ -20,7 +20,7 @@ type vectors struct {
 	// C(i, j) = c[i·ldc + j], for i < tileRows, j < tileCols, p < k.
 	tile func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 	// tilePacked is tile for arow = 1, astep = tileRows, bstep = tileCols.
-	tilePacked func(k int, a, b, c *float32, ldc int, alpha float32, add bool)
+	tilePacked func(k int, a, b, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
 	// across packs tileCols rows (stride bytes apart) of k elements, a
 	// multiple of 8, as k groups of tileCols: dst[p·16+i] = scale·row i[p].

@@ -12,7 +12,7 @@ func weightGradNeed(o *kernels.WeightGrad) need {
 	case n <= fewCols:
 		return thinGradNeed(k, n, depth)
 	}
-	return need{shared: gemmNeed(n, k, depth)}
+	return gemmNeed(n, k, depth)
 }
 
 // weightGrad sums over the tokens: both factors lie along the depth.

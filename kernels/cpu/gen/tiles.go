@@ -86,10 +86,10 @@ func (t *tile) store(c, ldc Register) {
 }
 
 func tiles() {
-	TEXT("avx2TilePacked", NOSPLIT|NOFRAME, "func(k int, a, b, c *float32, ldc int, alpha float32, add bool)")
+	TEXT("avx2TilePacked", NOSPLIT|NOFRAME, "func(k int, a, b, c *float32, ldc int, alpha float32, add bool, ahead *float32)")
 	Doc("avx2TilePacked is vectors.tilePacked.")
 	k, a, b := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
-	c, ldc := Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
+	c, ldc, ahead := Load(Param("c"), GP64()), Load(Param("ldc"), GP64()), Load(Param("ahead"), GP64())
 	SHLQ(Imm(2), ldc)
 	prefetch(c, ldc)
 	t := newTile()
@@ -100,6 +100,8 @@ func tiles() {
 	Label("unrolled")
 	CMPQ(k, Imm(unroll))
 	JL(LabelRef("single"))
+	PREFETCHT1(Mem{Base: ahead})
+	ADDQ(Imm(64), ahead)
 	for u := range unroll {
 		at(u)
 	}
