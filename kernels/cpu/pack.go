@@ -3,6 +3,7 @@ package cpu
 import (
 	"encoding/binary"
 	"math"
+	"unsafe"
 
 	"graft/kernels"
 )
@@ -84,9 +85,7 @@ func packLeftAlong(dst []float32, f factor, i, count, p0, k int) {
 		d := dst[p*tileRows:][:tileRows]
 		s := f.at(p0+p, i)
 		if count == tileRows {
-			s = s[:4*tileRows]
-			d[0], d[1], d[2] = f32At(s), f32At(s[4:]), f32At(s[8:])
-			d[3], d[4], d[5] = f32At(s[12:]), f32At(s[16:]), f32At(s[20:])
+			*(*[4 * tileRows]byte)(unsafe.Pointer(&d[0])) = [4 * tileRows]byte(s)
 			continue
 		}
 		clear(d[count:])

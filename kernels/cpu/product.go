@@ -118,7 +118,7 @@ func (b *Backend) productThin(o *kernels.Product, bias, mem []float32) {
 	*t = thinProduct{v: b.v, o: o, out: view(o.Out), base: optional(o.Add), bias: bias, pack: mem}
 	for i := range o.Terms {
 		f := productTerm(o.Terms[i])
-		packThin(b.v, mem, f.right, t.out.cols, f.depth)
+		packThin(b.v, mem, f.right, t.out.cols, f.depth, depthBlock(f.depth))
 		mem = mem[ceil(t.out.cols, tileCols)*tileCols*f.depth:]
 	}
 	tasks := ceil(t.out.rows, thinRows)
@@ -145,8 +145,8 @@ func (t *thinProduct) do(w *worker, task int) {
 
 // packThin packs the right factor of a product with few columns, block by
 // block of the depth.
-func packThin(v *vectors, dst []float32, f factor, n, depth int) {
-	panels, block := ceil(n, tileCols), depthBlock(depth)
+func packThin(v *vectors, dst []float32, f factor, n, depth, block int) {
+	panels := ceil(n, tileCols)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
 		for j := range panels {

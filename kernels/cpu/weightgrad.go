@@ -2,14 +2,17 @@ package cpu
 
 import "graft/kernels"
 
+// fewGradCols bounds what counts as thin: stacked low-rank factors too.
+const fewGradCols = 4 * tileCols
+
 func weightGradNeed(o *kernels.WeightGrad) need {
 	n, k, depth := o.DW.Rows, o.DW.Cols, o.X.Rows
 	switch {
 	case n == 0 || k == 0:
 		return need{}
-	case k <= fewCols:
+	case k <= fewGradCols:
 		return thinGradNeed(n, k, depth)
-	case n <= fewCols:
+	case n <= fewGradCols:
 		return thinGradNeed(k, n, depth)
 	}
 	return gemmNeed(n, k, depth)
@@ -22,10 +25,10 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 	}
 	dy, x, dw := view(o.DY), view(o.X), view(o.DW)
 	alpha := float32(o.Scale)
-	if min(dw.rows, dw.cols) <= fewCols {
+	if min(dw.rows, dw.cols) <= fewGradCols {
 		t := &b.thinGrad
 		*t = thinGrad{v: b.v, long: dy, thin: x, dw: dw, alpha: alpha, pack: mem}
-		if t.transposed = dw.cols > fewCols; t.transposed {
+		if t.transposed = dw.cols > fewGradCols; t.transposed {
 			t.long, t.thin = x, dy
 		}
 		t.run(b.pool)
@@ -54,15 +57,20 @@ type thinGrad struct {
 	pack       []float32
 }
 
-const thinGradRows = 4 * tileRows // per task
+// A task has whole cache lines of the long matrix, so many at a time that they
+// stay in the first cache with a panel of the thin one.
+const (
+	thinGradRows  = 16 * tileRows
+	thinGradDepth = 192
+)
 
 func thinGradNeed(long, thin, depth int) need {
-	return need{shared: ceil(thin, tileCols) * tileCols * depth, private: tileRows*(maxDepth+8) + thinGradRows*thin}
+	return need{shared: ceil(thin, tileCols) * tileCols * depth, private: tileRows*thinGradDepth + thinGradRows*thin}
 }
 
 func (t *thinGrad) run(p *pool) {
 	depth := t.long.rows
-	packThin(t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth)
+	packThin(t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth, thinGradDepth)
 	tasks := ceil(t.long.cols, thinGradRows)
 	if t.dw.rows*t.dw.cols*depth < smallWork {
 		p.inline(t, tasks)
@@ -94,9 +102,9 @@ func (t *thinGrad) do(w *worker, task int) {
 func (t *thinGrad) multiply(w *worker, i, m int, c []float32, ldc int) {
 	depth, n := t.long.rows, t.thin.cols
 	whole := m / tileRows * tileRows
-	panels, block := ceil(n, tileCols), depthBlock(depth)
-	for p := 0; p < depth; p += block {
-		k := min(block, depth-p)
+	panels := ceil(n, tileCols)
+	for p := 0; p < depth; p += thinGradDepth {
+		k := min(thinGradDepth, depth-p)
 		b := packedRight(t.pack, panels, p, k, 0)
 		if whole > 0 {
 			a := left{t.long.data[p*t.long.stride+i:], tileRows, 1, t.long.stride}
