@@ -7,9 +7,11 @@ import "graft/kernels"
 // gradients, summed over the query heads that share them and over all later
 // queries. Gradients of the queries are summed over chunks; each chunk but
 // the first has a buffer of its own for them, and they are added in order at
-// the end. There are at most mostChunks, so memory stays linear in T.
+// the end. A sequence is cut no further than gives wantedTasks in all, and into
+// at most mostChunks, so memory stays linear in T.
 const (
-	mostChunks = 4
+	wantedTasks = 12
+	mostChunks  = 4
 	gradKeys   = 6 * tileCols // keys per block: whole panels of either kind
 )
 
@@ -39,11 +41,18 @@ const (
 	addChunks
 )
 
-// parts returns how many chunks the keys of a sequence are cut into.
-func parts(n int) int { return min(mostChunks, ceil(n, gradKeys)) }
+// parts returns how many chunks n keys of a sequence are cut into, of rows in
+// all sequences and so many key heads.
+func parts(n, rows, shared int) int {
+	return min(mostChunks, ceil(n, max(gradKeys, rows*shared/wantedTasks)))
+}
+
+func (a *attentionGrad) parts(n int) int { return parts(n, a.q.rows, a.shared) }
 
 // chunkStart returns the first key of a chunk; chunks are whole blocks.
-func chunkStart(n, chunk int) int { return chunk * ceil(n, gradKeys) / parts(n) * gradKeys }
+func (a *attentionGrad) chunkStart(n, chunk int) int {
+	return chunk * ceil(n, gradKeys) / a.parts(n) * gradKeys
+}
 
 func attentionGradNeed(o *kernels.AttentionGrad) need {
 	if o.Q.Len() == 0 {
@@ -56,7 +65,7 @@ func attentionGradNeed(o *kernels.AttentionGrad) need {
 	return need{
 		shared: 2*aligned(shared*keyRows*d) + aligned(shared*keyRows*padded) +
 			2*aligned(query*rows*d) + 2*aligned(query*rows*padded) +
-			aligned(o.Q.Rows*query) + aligned((parts(o.Q.Rows)-1)*o.Q.Len()),
+			aligned(o.Q.Rows*query) + aligned((parts(o.Q.Rows, o.Q.Rows, shared)-1)*o.Q.Len()),
 		private: 2*blockQueries*gradKeys + 2*gradKeys*padded,
 	}
 }
@@ -103,7 +112,7 @@ func (a *attentionGrad) cut() {
 	a.tasks = a.tasks[:0]
 	for chunk := range mostChunks {
 		for i, sp := range a.seq.spans {
-			if chunk < parts(sp.len) {
+			if chunk < a.parts(sp.len) {
 				a.tasks = append(a.tasks, chunkOf{int32(i), int32(chunk)})
 			}
 		}
@@ -147,7 +156,7 @@ func (a *attentionGrad) packRows(head, panel int) {
 // chunk computes the gradients of a chunk of keys and values of one head.
 func (a *attentionGrad) chunk(w *worker, sp *span, chunk, kv int) {
 	group := a.query / a.shared
-	first, last := chunkStart(sp.len, chunk), min(sp.len, chunkStart(sp.len, chunk+1))
+	first, last := a.chunkStart(sp.len, chunk), min(sp.len, a.chunkStart(sp.len, chunk+1))
 	dq := a.queryGrad(chunk)
 	for t := sp.start + first; t < sp.start+sp.len; t++ {
 		clear(dq.row(t)[kv*group*a.dim:][:group*a.dim])
@@ -227,10 +236,12 @@ func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
 		clear(ds)
 		return
 	}
+	// No product reads further beyond the diagonal than a tile.
+	above := min(n, hi+tileRows)
 	clear(s[:lo])
-	clear(s[hi:])
+	clear(s[hi:above])
 	clear(ds[:lo])
-	clear(ds[hi:])
+	clear(ds[hi:above])
 	if a.softCap > 0 {
 		a.isa.cap(s[lo:hi], a.softCap)
 	}
@@ -257,9 +268,9 @@ func (a *attentionGrad) sumQueries(out, s, x []float32, alpha float32, g *gradBl
 // reduce adds the chunks' gradients of a block of queries.
 func (a *attentionGrad) reduce(b block) {
 	sp := &a.seq.spans[b.span]
-	for chunk := 1; chunk < parts(sp.len); chunk++ {
+	for chunk := 1; chunk < a.parts(sp.len); chunk++ {
 		part := a.queryGrad(chunk)
-		for q := max(int(b.first), chunkStart(sp.len, chunk)); q < int(b.first+b.n); q++ {
+		for q := max(int(b.first), a.chunkStart(sp.len, chunk)); q < int(b.first+b.n); q++ {
 			out := a.dq.row(sp.start + q)
 			a.isa.add(out, out, part.row(sp.start+q))
 		}
