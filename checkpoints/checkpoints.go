@@ -24,6 +24,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"graft/internal/files"
 )
 
 // File is one file of a folder to be written.
@@ -56,15 +58,15 @@ type entry struct {
 }
 
 // Save writes the checkpoint of a step into dir and then removes all but the
-// keep newest (0: none). On an error, what was there before is untouched.
+// keep newest sound ones (0: none). On an error, what was there before is untouched.
 func Save(dir string, step int, files []File, keep int) (string, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDir(dir); err != nil {
 		return "", err
 	}
 	if err := sweep(dir); err != nil {
 		return "", err
 	}
-	name := fmt.Sprintf("%s%06d", prefix, step)
+	name := stepName(step)
 	path := filepath.Join(dir, name)
 	tmp := filepath.Join(dir, tmpPrefix+name)
 	if err := writeAll(tmp, step, files); err != nil {
@@ -76,12 +78,23 @@ func Save(dir string, step int, files []File, keep int) (string, error) {
 	return path, rotate(dir, step, keep)
 }
 
+// makeDir makes a folder that is still there after a crash.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
 // WriteFolder writes files as a folder that appears whole, in the place of one
 // that may be there.
 func WriteFolder(path string, files []File) error {
 	dir, name := filepath.Split(filepath.Clean(path))
 	tmp := filepath.Join(dir, tmpPrefix+name)
-	if err := os.RemoveAll(tmp); err != nil {
+	if err := errors.Join(restore(dir, name), os.RemoveAll(tmp)); err != nil {
 		return err
 	}
 	if _, err := writeFiles(tmp, files); err != nil {
@@ -177,12 +190,25 @@ func replace(tmp, path string) error {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
-		return err
+		return errors.Join(err, restore(dir, filepath.Base(path)))
 	}
 	if err := syncDir(dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(old)
+}
+
+// restore gives a folder that was about to be replaced its name back, if there
+// is no new one.
+func restore(dir, name string) error {
+	if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	err := os.Rename(filepath.Join(dir, oldPrefix+name), filepath.Join(dir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // sweep removes what crashed runs left under temporary names. A checkpoint
@@ -195,13 +221,7 @@ func sweep(dir string) error {
 	for _, e := range entries {
 		name := e.Name()
 		if step, ok := strings.CutPrefix(name, oldPrefix); ok && isStep(step) {
-			if _, err := os.Lstat(filepath.Join(dir, step)); errors.Is(err, os.ErrNotExist) {
-				if err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, step)); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			if err := errors.Join(restore(dir, step), os.RemoveAll(filepath.Join(dir, name))); err != nil {
 				return err
 			}
 		}
@@ -213,6 +233,8 @@ func sweep(dir string) error {
 	}
 	return nil
 }
+
+func stepName(step int) string { return fmt.Sprintf("%s%06d", prefix, step) }
 
 func isStep(name string) bool {
 	_, ok := stepOf(name)
@@ -249,7 +271,8 @@ func list(dir string) ([]int, error) {
 
 // rotate removes all but the keep newest checkpoints. The one of step, just
 // written, stays; later ones, of a run that was since resumed from an earlier
-// step, count as newer.
+// step, count as newer. A damaged folder counts for nothing, and goes once
+// there are keep checkpoints that are newer.
 func rotate(dir string, step, keep int) error {
 	if keep <= 0 {
 		return nil
@@ -258,9 +281,17 @@ func rotate(dir string, step, keep int) error {
 	if err != nil {
 		return err
 	}
-	for i, n := range steps {
-		if i >= keep && n != step {
-			if err := os.RemoveAll(filepath.Join(dir, fmt.Sprintf("%s%06d", prefix, n))); err != nil {
+	kept := 0
+	for _, n := range steps {
+		path := filepath.Join(dir, stepName(n))
+		if kept < keep {
+			if sound(path, n) {
+				kept++
+			}
+			continue
+		}
+		if n != step {
+			if err := os.RemoveAll(path); err != nil {
 				return err
 			}
 		}
@@ -272,6 +303,8 @@ func rotate(dir string, step, keep int) error {
 type Checkpoint struct {
 	Path string
 	Step int
+
+	files map[string]entry
 }
 
 // Skipped is a folder that is no valid checkpoint.
@@ -294,7 +327,7 @@ func Latest(dir string) (*Checkpoint, []Skipped, error) {
 	}
 	var skipped []Skipped
 	for _, n := range steps {
-		path := filepath.Join(dir, fmt.Sprintf("%s%06d", prefix, n))
+		path := filepath.Join(dir, stepName(n))
 		c, err := Open(path)
 		if err == nil && c.Step != n {
 			err = fmt.Errorf("%s is of step %d", manifestFile, c.Step)
@@ -309,20 +342,44 @@ func Latest(dir string) (*Checkpoint, []Skipped, error) {
 
 // Open checks every file of a checkpoint against its manifest.
 func Open(path string) (*Checkpoint, error) {
-	b, err := readSmall(filepath.Join(path, manifestFile))
+	m, err := readManifest(path)
 	if err != nil {
 		return nil, err
-	}
-	m, err := parseManifest(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", manifestFile, err)
 	}
 	for name, e := range m.Files {
 		if err := e.check(filepath.Join(path, name)); err != nil {
 			return nil, err
 		}
 	}
-	return &Checkpoint{path, m.Step}, nil
+	return &Checkpoint{path, m.Step, m.Files}, nil
+}
+
+func readManifest(path string) (manifest, error) {
+	b, err := files.Read(filepath.Join(path, manifestFile), maxSmall)
+	if err != nil {
+		return manifest{}, err
+	}
+	m, err := parseManifest(b)
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", manifestFile, err)
+	}
+	return m, nil
+}
+
+// sound says whether a folder looks like the checkpoint of a step: all files
+// are there, at their sizes. Their content is not read.
+func sound(path string, step int) bool {
+	m, err := readManifest(path)
+	if err != nil || m.Step != step {
+		return false
+	}
+	for name, e := range m.Files {
+		info, err := os.Stat(filepath.Join(path, name))
+		if err != nil || !info.Mode().IsRegular() || info.Size() != e.Size {
+			return false
+		}
+	}
+	return true
 }
 
 func parseManifest(b []byte) (manifest, error) {
@@ -354,7 +411,7 @@ func plain(name string) bool {
 
 func (e entry) check(path string) error {
 	name := filepath.Base(path)
-	f, err := openRegular(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return err
 	}
@@ -379,34 +436,13 @@ func (e entry) check(path string) error {
 // File returns the path of a file of the checkpoint.
 func (c *Checkpoint) File(name string) string { return filepath.Join(c.Path, name) }
 
-// ReadFile returns the content of a small file.
-func (c *Checkpoint) ReadFile(name string) ([]byte, error) { return readSmall(c.File(name)) }
-
-// openRegular opens a file, but no folder, device or pipe: opening a pipe waits
-// for its writer, which may never come.
-func openRegular(path string) (*os.File, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+// ReadFile returns the content of a small file that the manifest lists.
+func (c *Checkpoint) ReadFile(name string) ([]byte, error) {
+	if _, ok := c.files[name]; !ok {
+		return nil, fmt.Errorf("%s: its manifest lists no %s", c.Path, name)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", filepath.Base(path))
-	}
-	return os.Open(path)
+	return files.Read(c.File(name), maxSmall)
 }
 
 // maxSmall bounds files that are read whole.
 const maxSmall = 16 << 20
-
-func readSmall(path string) ([]byte, error) {
-	f, err := openRegular(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
-	if err == nil && len(b) > maxSmall {
-		err = fmt.Errorf("%s: over %d MiB", filepath.Base(path), maxSmall>>20)
-	}
-	return b, err
-}

@@ -20,14 +20,14 @@ func content(name, text string) File {
 	}}
 }
 
-// files are what the tests save for a step.
-func files(step int) []File {
+// sample is what the tests save for a step.
+func sample(step int) []File {
 	return []File{content("a.bin", strings.Repeat(fmt.Sprint(step, " "), 20)), content("state.json", fmt.Sprintf(`{"step":%d}`, step))}
 }
 
 func save(t *testing.T, dir string, step, keep int) string {
 	t.Helper()
-	path, err := Save(dir, step, files(step), keep)
+	path, err := Save(dir, step, sample(step), keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestWriteFolder(t *testing.T) {
 func TestKilled(t *testing.T) {
 	if dir := os.Getenv("CHECKPOINTS_VICTIM"); dir != "" {
 		for step := 1; ; step++ {
-			if _, err := Save(dir, step%7+1, files(step%7+1), 2); err != nil {
+			if _, err := Save(dir, step%7+1, sample(step%7+1), 2); err != nil {
 				fmt.Println(err)
 				os.Exit(3)
 			}

@@ -20,7 +20,7 @@ func TestEveryFullDisk(t *testing.T) {
 	full := errors.New("no space left on device")
 	for _, n := range []int{0, 1, 4095, 1<<20 - 1, 1 << 20, 1<<20 + 1} {
 		for _, at := range []int{0, 1} {
-			fs := files(2)
+			fs := sample(2)
 			fs[at].Write = func(w io.Writer) error {
 				if _, err := w.Write(make([]byte, n)); err != nil {
 					return err
@@ -99,6 +99,44 @@ func TestKeepAfterResume(t *testing.T) {
 	}
 }
 
+// TestKeepCountsSound: damaged folders do not push out the last valid one, and
+// go when enough newer ones are there.
+func TestKeepCountsSound(t *testing.T) {
+	dir := t.TempDir()
+	save(t, dir, 10, 1)
+	for _, step := range []int{30, 40} {
+		if err := os.Truncate(filepath.Join(save(t, dir, step, 9), "a.bin"), 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "step-000050"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	save(t, dir, 20, 2)
+	if got := names(t, dir); got != "step-000010 step-000020 step-000030 step-000040 step-000050" {
+		t.Errorf("folders %s", got)
+	}
+	save(t, dir, 60, 1)
+	if got := names(t, dir); got != "step-000060" {
+		t.Errorf("folders %s", got)
+	}
+}
+
+// TestListed: only what a manifest lists is a checkpoint's.
+func TestListed(t *testing.T) {
+	path := save(t, t.TempDir(), 1, 0)
+	if err := os.WriteFile(filepath.Join(path, "b.bin"), []byte("not its own"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.ReadFile("b.bin"); err == nil || !strings.Contains(err.Error(), "lists no b.bin") {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 func TestOnlyDamaged(t *testing.T) {
 	dir := t.TempDir()
 	for step := 1; step <= 3; step++ {
@@ -147,7 +185,7 @@ func TestHugeManifest(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{fmt.Sprintf(`{"version":1,"step":1,"files":{"a.bin":{"size":%d,"sha256":%q}}}`, int64(1)<<62, hash), "its manifest says 4611686018427387904"},
 		{fmt.Sprintf(`{"version":1,"step":1,"files":{"a.bin":{"size":9223372036854775808,"sha256":%q}}}`, hash), "cannot unmarshal"},
-		{strings.Repeat(" ", maxSmall+1), "over 16 MiB"},
+		{strings.Repeat(" ", maxSmall+1), "over 16777216 bytes"},
 		{strings.Repeat("[", 1<<20), "exceeded max depth"},
 	} {
 		if err := os.WriteFile(filepath.Join(path, manifestFile), []byte(c.text), 0o644); err != nil {
@@ -184,6 +222,18 @@ func TestWriteFolderAfterCrash(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, d, "stale"), 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// After a crash between the renames only the old one is there; it must not
+	// be lost when the next attempt fails.
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("no space left on device")
+	if err := WriteFolder(path, []File{{"x", func(io.Writer) error { return full }}}); !errors.Is(err, full) {
+		t.Fatalf("error %v", err)
+	}
+	if got := names(t, dir) + ": " + names(t, path); got != "adapter: stale" {
+		t.Errorf("left: %s", got)
 	}
 	if err := WriteFolder(path, []File{content("x", "new")}); err != nil {
 		t.Fatal(err)

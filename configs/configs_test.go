@@ -88,7 +88,7 @@ func TestErrors(t *testing.T) {
 		{text: minimal + "lora: {targets: \"(\"}\n", want: []string{"job.yaml:4: lora.targets", "no regular expression"}},
 		{text: minimal + "mode: full\nlora: {adapter: x}\n", want: []string{"mode full trains all weights"}},
 		{text: minimal + "a: 1\nb: 2\nlora: {rank: x}\n", want: []string{"job.yaml:4", "job.yaml:5", "job.yaml:6"}},
-		{text: "model: \"" + strings.Repeat("x", maxFile) + "\"", want: []string{"not a config"}},
+		{text: "model: \"" + strings.Repeat("x", maxFile) + "\"", want: []string{"over 1048576 bytes"}},
 	} {
 		_, err := Load(file(t, c.text), c.sets, c.env)
 		for _, w := range c.want {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -14,6 +13,8 @@ import (
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
 	"gopkg.in/yaml.v3"
+
+	"graft/internal/files"
 )
 
 // maxFile bounds a config file.
@@ -25,17 +26,9 @@ const envPrefix = "TRAIN_"
 // Load reads the config file at path and puts environment and -set values
 // ("key=value") over it. Its error lists everything that is wrong.
 func Load(path string, sets, env []string) (*Config, error) {
-	f, err := os.Open(path)
+	b, err := files.Read(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("%s: over %d bytes, not a config", path, maxFile)
 	}
 	base := filepath.Base(path)
 	out := filepath.Join("runs", strings.TrimSuffix(base, filepath.Ext(base)))

@@ -125,7 +125,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%.60q: error %v, want %q", c.text, err, c.want)
 		}
 	}
-	if _, err := Load(context.Background(), t.TempDir(), letters{}, masked); err == nil || !strings.Contains(err.Error(), "is a folder") {
+	if _, err := Load(context.Background(), t.TempDir(), letters{}, masked); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("folder: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -116,7 +116,7 @@ func TestProgress(t *testing.T) {
 		}
 		seen = append(seen, done)
 	}
-	if _, err := load(t, text, o); err != nil || len(seen) < 2 || !slices.IsSorted(seen) {
+	if _, err := load(t, text, o); err != nil || len(seen) < 2 || !slices.IsSorted(seen) || seen[len(seen)-1] != int64(len(text)) {
 		t.Errorf("progress %v (%v)", seen, err)
 	}
 }
@@ -133,15 +133,20 @@ func TestMasks(t *testing.T) {
 		tok         Tokenizer
 		want        string // tokens and start, or an error
 	}{
-		{"an empty completion trains EOS", `{"prompt":"x","completion":""}`, letters{}, "[1 120 2] 2"},
-		{"an empty text trains EOS", `{"text":""}`, letters{}, "[1 2] 1"},
+		{"an empty completion", `{"prompt":"x","completion":""}`, letters{}, "1: nothing to train"},
+		{"an empty text", `{"text":""}`, letters{}, "1: nothing to train"},
 		{"nothing without EOS", `{"prompt":"x","completion":""}`, noEOS{}, "1: nothing to train"},
 		{"a single token", `{"text":""}`, noEOS{}, "1: nothing to train"},
 		{"one token after BOS", `{"text":"x"}`, noEOS{}, "[1 120] 1"},
 		{"EOS in a prompt's end stays", `{"prompt":"x$","completion":"y"}`, letters{}, "[1 120 2 121 2] 3"},
 		{"the whole prompt is joined", `{"prompt":"a","completion":"b"}`, letters{}, "[1 300 2] 1"},
 		{"escapes", `{"text":"\u0078\n"}`, letters{}, "[1 120 10 2] 1"},
-		{"a key twice: the last holds", `{"text":"x","text":"y"}`, letters{}, "[1 121 2] 1"},
+		{"a key twice", `{"text":"x","a":{"text":1},"text":"y"}`, letters{}, `1: the key "text" is there twice`},
+		{"the same key deeper", `{"a":{"text":1},"text":"y"}`, letters{}, "[1 121 2] 1"},
+		{"a surrogate pair", `{"text":"\\ud800\ud83d\ude00"}`, letters{}, "[1 92 117 100"},
+		{"a lone high surrogate", `{"text":"\ud83d"}`, letters{}, `1: byte 10: \ud83d is half`},
+		{"a lone low surrogate", `{"text":"x\ude00\ud83d"}`, letters{}, `1: byte 11: \ude00 is half`},
+		{"two high surrogates", `{"text":"\ud83d\ud83d\ude00"}`, letters{}, `1: byte 10: \ud83d is half`},
 		{"keys have a case", `{"Text":"x","text":"y"}`, letters{}, "[1 121 2] 1"},
 	} {
 		var got string

@@ -9,12 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf16"
 	"unicode/utf8"
+
+	"graft/internal/files"
 )
 
 // Format says what the lines of a file hold.
@@ -76,17 +79,14 @@ const (
 // Load reads and tokenizes a file, on all processors. Errors name the file and
 // the line.
 func Load(ctx context.Context, path string, tok Tokenizer, o Options) (*Set, error) {
-	f, err := os.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("data: %w", err)
+		return nil, fmt.Errorf("data: %w; want a file of JSON lines", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
-	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("data: %s is a folder, want a file of JSON lines", path)
 	}
 	s, err := read(ctx, f, info.Size(), tok, o)
 	if err != nil {
@@ -190,11 +190,14 @@ func split(ctx context.Context, r io.Reader, size int64, e *encoder, work, order
 		if err != nil && err != io.EOF {
 			j.err = fmt.Errorf("%d: %w", line+1, err)
 		}
-		if !send(j) || err != nil {
+		if !send(j) {
 			return
 		}
 		if e.Progress != nil {
 			e.Progress(read, size)
+		}
+		if err != nil {
+			return
 		}
 	}
 }
@@ -241,6 +244,8 @@ func (j *job) run(e *encoder) {
 	}
 }
 
+var errNothing = errors.New("nothing to train: the completion is empty, or the text has a single token")
+
 // encoder turns lines into examples.
 type encoder struct {
 	Options
@@ -252,24 +257,17 @@ func (e *encoder) line(line []byte) (encoded, error) {
 	if !utf8.Valid(line) {
 		return encoded{}, errors.New("not valid UTF-8")
 	}
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(line, &keys); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			return encoded{}, fmt.Errorf("malformed JSON at byte %d: %w", syntax.Offset, err)
-		}
-		return encoded{}, errors.New("not a JSON object")
+	keys, err := object(line)
+	if err != nil {
+		return encoded{}, err
 	}
 	var prompt, full string
 	if e.Format == Text {
-		text, err := field(keys, "text")
-		if err != nil {
+		if full, err = field(keys, "text"); err != nil {
 			return encoded{}, err
 		}
-		full = text
 	} else {
 		var completion string
-		var err error
 		if prompt, err = field(keys, "prompt"); err != nil {
 			return encoded{}, err
 		}
@@ -277,6 +275,12 @@ func (e *encoder) line(line []byte) (encoded, error) {
 			return encoded{}, err
 		}
 		full = prompt + completion
+		if completion == "" && e.MaskPrompt {
+			full = "" // an end alone is nothing to learn
+		}
+	}
+	if full == "" {
+		return encoded{}, errNothing
 	}
 	return e.limit(e.encode(prompt, full))
 }
@@ -326,9 +330,89 @@ func (e *encoder) limit(x Example) (encoded, error) {
 		if out.truncated {
 			return encoded{}, fmt.Errorf("nothing is left to train when the example is truncated to %d tokens: raise data.max_length, or set data.too_long: drop", e.MaxLength)
 		}
-		return encoded{}, errors.New("nothing to train: the completion is empty, or the text has a single token")
+		return encoded{}, errNothing
 	}
 	return out, nil
+}
+
+// object returns the members of a line. A key that is there twice is an error,
+// and so is half of a surrogate pair, which encoding/json would replace.
+func object(line []byte) (map[string]json.RawMessage, error) {
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(line, &keys); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, fmt.Errorf("malformed JSON at byte %d: %w", syntax.Offset, err)
+		}
+		return nil, errors.New("not a JSON object")
+	}
+	if at := loneSurrogate(line); at >= 0 {
+		return nil, fmt.Errorf("byte %d: %s is half of a surrogate pair, not a character", at+1, line[at:at+6])
+	}
+	if name, twice := repeated(line); twice {
+		return nil, fmt.Errorf("the key %.40q is there twice", name)
+	}
+	return keys, nil
+}
+
+// repeated returns a key that an object, of valid JSON, has twice.
+func repeated(line []byte) (key string, twice bool) {
+	d := json.NewDecoder(bytes.NewReader(line))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return "", false
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return "", false
+		}
+		key, _ = t.(string)
+		if seen[key] {
+			return key, true
+		}
+		seen[key] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return "", false
+		}
+	}
+	return "", false
+}
+
+// loneSurrogate returns where in valid JSON an escape \ud800 to \udfff stands
+// that is not one of a pair, or -1.
+func loneSurrogate(line []byte) int {
+	for i := 0; i < len(line); i++ {
+		if line[i] != '\\' {
+			continue
+		}
+		if i++; line[i] != 'u' {
+			continue
+		}
+		r := unit(line[i-1:])
+		i += 4
+		if !utf16.IsSurrogate(r) {
+			continue
+		}
+		if utf16.DecodeRune(r, unit(line[i+1:])) == utf8.RuneError {
+			return i - 5
+		}
+		i += 6
+	}
+	return -1
+}
+
+// unit returns the value of an escape \uXXXX that b starts with, else 0.
+func unit(b []byte) rune {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(n)
 }
 
 // field returns a string of a line.

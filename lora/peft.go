@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"graft/internal/files"
 	"graft/kernels"
 	"graft/model"
 	"graft/model/safetensors"
@@ -76,14 +76,9 @@ const maxConfigBytes = 1 << 20
 // ReadConfig reads the adapter_config.json of a PEFT folder.
 func ReadConfig(dir string) (Config, error) {
 	path := filepath.Join(dir, ConfigFile)
-	f, err := os.Open(path)
+	b, err := files.Read(path, maxConfigBytes)
 	if err != nil {
 		return Config{}, fmt.Errorf("adapter %s: %w (want a PEFT folder with %s and %s)", dir, err, ConfigFile, WeightsFile)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
 	c, err := ParseConfig(b)
 	if err != nil {

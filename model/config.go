@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"graft/internal/files"
 	"graft/kernels"
 )
 
@@ -96,20 +96,12 @@ const maxConfigBytes = 1 << 20
 // ReadConfig reads the config.json of a model folder.
 func ReadConfig(dir string) (*Decoder, error) {
 	path := filepath.Join(dir, "config.json")
-	f, err := os.Open(path)
+	b, err := files.Read(path, maxConfigBytes)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: no config.json there: model must be a folder in Hugging Face layout", dir)
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%s: no config.json there: model must be a folder in Hugging Face layout", dir)
-		}
 		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(b) > maxConfigBytes {
-		return nil, fmt.Errorf("%s: over %d bytes, not a model's config", path, maxConfigBytes)
 	}
 	d, err := ParseConfig(b)
 	if err != nil {

@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+
+	"graft/internal/files"
 )
 
 const (
@@ -18,11 +18,11 @@ const (
 // Load reads tokenizer.json and, where there is one, tokenizer_config.json in
 // dir. Errors name the file and the place in it.
 func Load(dir string) (*Tokenizer, error) {
-	main, err := read(filepath.Join(dir, "tokenizer.json"))
+	main, err := files.Read(filepath.Join(dir, "tokenizer.json"), maxFile)
 	if err != nil {
 		return nil, err
 	}
-	config, err := read(filepath.Join(dir, "tokenizer_config.json"))
+	config, err := files.Read(filepath.Join(dir, "tokenizer_config.json"), maxFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -31,26 +31,6 @@ func Load(dir string) (*Tokenizer, error) {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return t, nil
-}
-
-func read(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
-		err = fmt.Errorf("%s: larger than %d MiB", path, maxFile>>20)
-	}
-	return b, err
 }
 
 // Parse builds a tokenizer from the contents of tokenizer.json and of

@@ -11,6 +11,7 @@ import (
 	"graft/checkpoints"
 	"graft/configs"
 	"graft/data"
+	"graft/internal/files"
 	"graft/lora"
 	"graft/model"
 	"graft/model/safetensors"
@@ -277,12 +278,12 @@ func isRun(entries []os.DirEntry) bool {
 // same: adapter, or model.
 func (t *Trainer) export() (string, error) {
 	name := "adapter"
-	files := t.resultFiles()
+	result := t.resultFiles()
 	if t.cfg.Mode == configs.Full {
 		name = "model"
 		for _, n := range t.model.Companions() {
-			files = append(files, checkpoints.File{Name: n, Write: func(w io.Writer) error {
-				f, err := os.Open(filepath.Join(t.model.Dir, n))
+			result = append(result, checkpoints.File{Name: n, Write: func(w io.Writer) error {
+				f, err := files.Open(filepath.Join(t.model.Dir, n))
 				if err != nil {
 					return err
 				}
@@ -293,7 +294,7 @@ func (t *Trainer) export() (string, error) {
 		}
 	}
 	dir := filepath.Join(t.cfg.Out, name)
-	if err := checkpoints.WriteFolder(dir, files); err != nil {
+	if err := checkpoints.WriteFolder(dir, result); err != nil {
 		return "", fmt.Errorf("%s: %w", dir, err)
 	}
 	return dir, nil

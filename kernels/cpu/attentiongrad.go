@@ -12,7 +12,7 @@ import "graft/kernels"
 const (
 	wantedTasks = 12
 	mostChunks  = 4
-	gradKeys   = 6 * tileCols // keys per block: whole panels of either kind
+	gradKeys    = 6 * tileCols // keys per block: whole panels of either kind
 )
 
 type attentionGrad struct {

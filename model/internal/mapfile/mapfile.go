@@ -17,7 +17,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
+
+	"graft/internal/files"
 )
 
 // File is an open file. Data must not be written to, nor used after Close.
@@ -29,20 +30,13 @@ type File struct {
 
 // Open maps a regular file. Errors begin with the path.
 func Open(path string) (*File, error) {
-	// Asked before opening, because opening a named pipe waits for a writer.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, wrap(path, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	f, err := os.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, wrap(path, err)
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, wrap(path, err)
 	}
 	if info.Size() > math.MaxInt {
