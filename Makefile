@@ -19,6 +19,7 @@ lint:
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
 bench: ## FLOPs and bytes of the kernels, against the machine's limits
+	go run ./cmd/train bench
 	go test -run '^$$' -bench . ./kernels/cpu ./tokenizer ./data ./configs
 
 demo:

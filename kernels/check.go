@@ -86,6 +86,18 @@ func Check(o Op) {
 		c.shape(o.Q, o.DQ)
 		c.shape(o.K, o.DK)
 		c.shape(o.V, o.DV)
+	case *Softmax:
+		o.Operands(c.operand)
+		c.shape(o.X, o.Out)
+		c.that(o.Scale > 0, "Scale is not positive")
+		if o.Bounds != nil {
+			c.indices(o.Bounds)
+			c.that(o.X.Cols == 0 || o.X.Rows%o.X.Cols == 0, "rows of X are no multiple of its columns")
+		}
+	case *SoftmaxGrad:
+		o.Operands(c.operand)
+		c.shape(o.Out, o.DOut)
+		c.shape(o.Out, o.DX)
 	case *Gated:
 		o.Operands(c.operand)
 		c.shape(o.Gate, o.Up)

@@ -23,7 +23,7 @@ func TestCheckPasses(t *testing.T) {
 // are looked up by row.
 var freeRows = map[string]bool{
 	"embed.Table": true, "embed_grad.DTable": true, "gather.X": true, "scatter.Out": true,
-	"attention.Bounds": true, "attention_grad.Bounds": true, "zero.Out": true, "bias_grad.DY": true,
+	"attention.Bounds": true, "attention_grad.Bounds": true, "softmax.Bounds": true, "zero.Out": true, "bias_grad.DY": true,
 }
 var freeCols = map[string]bool{"zero.Out": true, "clip_norm.Grad": true}
 
@@ -84,6 +84,9 @@ func TestCheckNumbers(t *testing.T) {
 		{"attention", "key and value heads", func(o Op) { a := o.(*Attention); a.K, a.V = f32(6, 0), f32(6, 0) }},
 		{"attention_grad", "HeadDim", func(o Op) { o.(*AttentionGrad).HeadDim = -4 }},
 		{"attention", "Bounds", func(o Op) { o.(*Attention).Bounds = column(0) }},
+		{"softmax", "Scale", func(o Op) { o.(*Softmax).Scale = 0 }},
+		{"softmax", "Scale", func(o Op) { o.(*Softmax).Scale = nan }},
+		{"softmax", "no multiple", func(o Op) { s := o.(*Softmax); s.X, s.Out = f32(7, 6), f32(7, 6) }},
 		{"gated", "activation", func(o Op) { o.(*Gated).Act = 3 }},
 		{"gated_grad", "activation", func(o Op) { o.(*GatedGrad).Act = 3 }},
 		{"cross_entropy", "no terms", func(o Op) { o.(*CrossEntropy).Terms = nil }},

@@ -43,6 +43,8 @@ func (o *RMSNormGrad) FLOPs() float64 { return 8 * float64(o.X.Len()) }
 func (o *BiasGrad) FLOPs() float64    { return float64(o.DY.Len()) }
 func (o *RotaryTable) FLOPs() float64 { return 2 * float64(o.Out.Len()) }
 func (o *Rotary) FLOPs() float64      { return 3 * float64(o.X.Len()) }
+func (o *Softmax) FLOPs() float64     { return 4 * float64(o.X.Len()) }
+func (o *SoftmaxGrad) FLOPs() float64 { return 4 * float64(o.Out.Len()) }
 func (o *Gated) FLOPs() float64       { return 5 * float64(o.Out.Len()) }
 func (o *GatedGrad) FLOPs() float64   { return 10 * float64(o.DOut.Len()) }
 func (o *Gather) FLOPs() float64      { return 0 }
@@ -93,6 +95,8 @@ func (o *RotaryTable) Kind() string   { return "rotary_table" }
 func (o *Rotary) Kind() string        { return "rotary" }
 func (o *Attention) Kind() string     { return "attention" }
 func (o *AttentionGrad) Kind() string { return "attention_grad" }
+func (o *Softmax) Kind() string       { return "softmax" }
+func (o *SoftmaxGrad) Kind() string   { return "softmax_grad" }
 func (o *Gated) Kind() string         { return "gated" }
 func (o *GatedGrad) Kind() string     { return "gated_grad" }
 func (o *Gather) Kind() string        { return "gather" }

@@ -68,6 +68,16 @@ func (o *AttentionGrad) Operands(v Visitor) {
 	v.on(Write, &o.DQ, &o.DK, &o.DV)
 }
 
+func (o *Softmax) Operands(v Visitor) {
+	v.on(Read, &o.X, &o.Bounds)
+	v.on(Write, &o.Out)
+}
+
+func (o *SoftmaxGrad) Operands(v Visitor) {
+	v.on(Read, &o.Out, &o.DOut)
+	v.on(Write, &o.DX)
+}
+
 func (o *Gated) Operands(v Visitor) {
 	v.on(Read, &o.Gate, &o.Up)
 	v.on(Write, &o.Out)
@@ -137,6 +147,10 @@ func InPlace(o Op, pair func(out, in *Tensor)) {
 		}
 	case *Rotary:
 		pair(o.Out, o.X)
+	case *Softmax:
+		pair(o.Out, o.X)
+	case *SoftmaxGrad:
+		pair(o.DX, o.DOut)
 	case *Gated:
 		pair(o.Out, o.Gate)
 		pair(o.Out, o.Up)
@@ -163,6 +177,8 @@ func (o *RotaryTable) Clone() Op   { c := *o; return &c }
 func (o *Rotary) Clone() Op        { c := *o; return &c }
 func (o *Attention) Clone() Op     { c := *o; return &c }
 func (o *AttentionGrad) Clone() Op { c := *o; return &c }
+func (o *Softmax) Clone() Op       { c := *o; return &c }
+func (o *SoftmaxGrad) Clone() Op   { c := *o; return &c }
 func (o *Gated) Clone() Op         { c := *o; return &c }
 func (o *GatedGrad) Clone() Op     { c := *o; return &c }
 func (o *Gather) Clone() Op        { c := *o; return &c }

@@ -14,7 +14,7 @@ import (
 func everyOp() []Op {
 	return []Op{
 		&Embed{}, &EmbedGrad{}, &RMSNorm{}, &RMSNormGrad{}, &Product{Terms: make([]Term, 2)}, &WeightGrad{}, &BiasGrad{},
-		&RotaryTable{}, &Rotary{}, &Attention{}, &AttentionGrad{}, &Gated{}, &GatedGrad{}, &Gather{}, &Scatter{},
+		&RotaryTable{}, &Rotary{}, &Attention{}, &AttentionGrad{}, &Softmax{}, &SoftmaxGrad{}, &Gated{}, &GatedGrad{}, &Gather{}, &Scatter{},
 		&CrossEntropy{Terms: make([]HeadTerm, 2)}, &Sum{}, &Dropout{}, &Zero{}, &ClipNorm{}, &AdamW{},
 	}
 }
@@ -77,7 +77,7 @@ func fill(op Op) (fields map[**Tensor]string) {
 // written says which fields of each type are outputs.
 var written = map[string]string{
 	"Embed": "Out", "EmbedGrad": "+DTable", "RMSNorm": "Sum Out InvRMS", "RMSNormGrad": "DX +DWeight", "Product": "Out",
-	"WeightGrad": "+DW", "BiasGrad": "+DBias", "RotaryTable": "Out", "Rotary": "Out", "Attention": "Out LSE",
+	"WeightGrad": "+DW", "BiasGrad": "+DBias", "RotaryTable": "Out", "Rotary": "Out", "Attention": "Out LSE", "Softmax": "Out", "SoftmaxGrad": "DX",
 	"AttentionGrad": "DQ DK DV", "Gated": "Out", "GatedGrad": "DGate DUp", "Gather": "Out", "Scatter": "Out",
 	"CrossEntropy": "Loss DX +DW", "Sum": "Out", "Dropout": "Out", "Zero": "Out", "ClipNorm": "Out", "AdamW": "+P +M +V",
 }
@@ -202,6 +202,8 @@ func wellFormed() map[string]Op {
 		&Attention{Q: f32(6, 8), K: f32(6, 4), V: f32(6, 4), Bounds: column(3), Out: f32(6, 8), LSE: f32(6, 2), AttentionShape: shape},
 		&AttentionGrad{Q: f32(6, 8), K: f32(6, 4), V: f32(6, 4), Bounds: column(3), Out: f32(6, 8), LSE: f32(6, 2),
 			DOut: f32(6, 8), DQ: f32(6, 8), DK: f32(6, 4), DV: f32(6, 4), AttentionShape: shape},
+		&Softmax{X: f32(12, 6), Bounds: column(3), Out: f32(12, 6), Scale: 1},
+		&SoftmaxGrad{Out: f32(12, 6), DOut: f32(12, 6), DX: f32(12, 6), Scale: 1},
 		&Gated{Gate: f32(6, 8), Up: f32(6, 8), Out: f32(6, 8)},
 		&GatedGrad{Gate: f32(6, 8), Up: f32(6, 8), DOut: f32(6, 8), DGate: f32(6, 8), DUp: f32(6, 8)},
 		&Gather{Rows: column(3), X: f32(6, 8), Out: f32(3, 8)},

@@ -170,6 +170,29 @@ type AttentionGrad struct {
 	AttentionShape
 }
 
+// Softmax is the softmax of rows, for attention that is not fused:
+//
+//	Out[r] = exp(Scale·X[r]) / Σ exp(Scale·X[r])
+//
+// With Bounds, row h·T+t of X is the scores of query t in head h: it looks only
+// at columns from the start of t's sequence up to t, and is 0 in all others.
+type Softmax struct {
+	X      *Tensor // [rows, n]; [heads·T, T] with Bounds
+	Bounds *Tensor // I32 [S+1, 1] as in Attention, or nil
+	Out    *Tensor // like X; may be X itself
+	Scale  float64 // positive
+}
+
+// SoftmaxGrad is the gradient of Softmax from its output, which is 0 in the
+// columns that a row does not look at:
+//
+//	DX = Scale · Out ⊙ (DOut - Σ DOut ⊙ Out)
+type SoftmaxGrad struct {
+	Out, DOut *Tensor // [rows, n]
+	DX        *Tensor // like Out; may be DOut itself
+	Scale     float64
+}
+
 // Act is the activation of a gated MLP.
 type Act uint8
 

@@ -1,7 +1,9 @@
 package profile
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -89,6 +91,11 @@ func CachePath() string {
 		return ""
 	}
 	return filepath.Join(dir, "graft", "peaks.json")
+}
+
+// Machine describes the processor for reports.
+func Machine() string {
+	return fmt.Sprintf("%s, %s/%s, %d processors", cmp.Or(processor(), "unknown processor"), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0))
 }
 
 // processor returns the name of the CPU where the system tells it.

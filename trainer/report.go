@@ -216,9 +216,9 @@ func newBar(w io.Writer, n int64, what string) *progressbar.ProgressBar {
 // life.
 const slowStart = 500 * time.Millisecond
 
-// progress returns a callback that shows a bar on a terminal once something
-// has taken a while.
-func progress(w io.Writer, what string) func(done, total int64) {
+// Progress returns a callback that shows a bar on a terminal once something
+// has taken a while; nil elsewhere.
+func Progress(w io.Writer, what string) func(done, total int64) {
 	if !isTerminal(w) {
 		return nil
 	}

@@ -137,7 +137,7 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	if err := t.openData(ctx); err != nil {
 		return err
 	}
-	if t.backend, err = newBackend(cfg); err != nil {
+	if t.backend, err = NewBackend(cfg.Backend, cfg.Threads); err != nil {
 		return err
 	}
 	o := model.Options{Full: cfg.Mode == configs.Full, Seed: cfg.Seed}
@@ -191,7 +191,7 @@ func (t *Trainer) load(ctx context.Context, path string) (*data.Set, error) {
 	d := t.cfg.Data
 	set, err := data.Load(ctx, path, t, data.Options{
 		Format: data.Format(d.Format), MaskPrompt: d.MaskPrompt, MaxLength: d.MaxLength, TooLong: data.TooLong(d.TooLong),
-		VocabSize: t.model.Vocab, Progress: progress(t.options.Out, "tokenizing "+filepath.Base(path)),
+		VocabSize: t.model.Vocab, Progress: Progress(t.options.Out, "tokenizing "+filepath.Base(path)),
 	})
 	return set, errors.Join(err, t.tok.Err())
 }
@@ -211,15 +211,15 @@ func (t *Trainer) EOS() (int32, bool) {
 	return 0, false
 }
 
-// newBackend returns the backend that the config asks for.
-func newBackend(cfg *configs.Config) (kernels.Backend, error) {
-	switch cfg.Backend {
+// NewBackend returns the backend of a name, as the config has it.
+func NewBackend(name string, threads int) (kernels.Backend, error) {
+	switch name {
 	case "auto", "cpu":
-		return cpu.New(cpu.Options{Threads: cfg.Threads}), nil
+		return cpu.New(cpu.Options{Threads: threads}), nil
 	case "reference":
 		return reference.New(), nil
 	}
-	return nil, fmt.Errorf("backend: %s is not in this build; auto, cpu and reference are", cfg.Backend)
+	return nil, fmt.Errorf("backend: %s is not in this build; auto, cpu and reference are", name)
 }
 
 // adapters says which layers are adapted: as the config does, or as the

@@ -45,6 +45,35 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+func TestBench(t *testing.T) {
+	if code, _, help := command("bench", "-h"); code != 0 || !strings.Contains(help, "train bench -only softmax") || !strings.Contains(help, "-threads") {
+		t.Errorf("-h: exit code %d, %q", code, help)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"x"}, `"x" is no flag`},
+		{[]string{"-only", "("}, "-only: error parsing regexp"},
+		{[]string{"-only", "nothing like it"}, "-only: nothing is named like"},
+		{[]string{"-backend", "metal"}, "metal is not in this build"},
+		{[]string{"-model", "nowhere"}, "model nowhere: there is no such"},
+		{[]string{"-model", "x", "-batch", "0", "-length", "1"}, "-length is 1, want 2 to"},
+		{[]string{"-only", "leads: softmax", "-json", "no/where.json"}, "no/where.json"},
+	} {
+		code, _, stderr := command(append([]string{"bench"}, c.args...)...)
+		if code != exitError || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "goroutine") {
+			t.Errorf("%v: exit code %d, %q, want %q", c.args, code, stderr, c.want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "rows.json")
+	code, stdout, stderr := command("bench", "-model", "../../configs/demo/model", "-steps", "1", "-batch", "2", "-length", "9", "-json", file)
+	b, err := os.ReadFile(file)
+	if code != 0 || err != nil || !strings.Contains(stdout, "whole step") || !strings.Contains(string(b), `"kind": "whole step"`) {
+		t.Errorf("exit code %d, %s, %v\n%s", code, stderr, err, stdout)
+	}
+}
+
 // TestDemo runs the README's job as a newcomer does.
 func TestDemo(t *testing.T) {
 	t.Chdir("../..")

@@ -246,7 +246,7 @@ func (a *attention) soften(x *softmax, i, q, k0, nk int) {
 		}
 		x.max[i] = m
 	}
-	x.sum[i] += a.isa.exp(row, x.max[i])
+	x.sum[i] += a.isa.exp(row, row, 1, x.max[i])
 }
 
 // mix adds the values, each tile of rows only up to its last query's key.

@@ -2027,147 +2027,149 @@ DATA word_ff800000<>+24(SB)/4, $0xff800000
 DATA word_ff800000<>+28(SB)/4, $0xff800000
 GLOBL word_ff800000<>(SB), RODATA|NOPTR, $32
 
-// func avx2Exp(x []float32, shift float32) float32
+// func avx2Exp(out []float32, x []float32, scale float32, shift float32) float32
 // Requires: AVX, AVX2, FMA3, SSE
-TEXT ·avx2Exp(SB), NOSPLIT|NOFRAME, $0-36
-	MOVQ         x_base+0(FP), AX
-	MOVQ         x_len+8(FP), CX
-	VBROADCASTSS shift+24(FP), Y0
-	VMOVUPS      word_c2aeac4f<>+0(SB), Y1
-	VMOVUPS      word_3f800000<>+0(SB), Y2
-	VXORPS       Y3, Y3, Y3
-	XORQ         DX, DX
+TEXT ·avx2Exp(SB), NOSPLIT|NOFRAME, $0-60
+	MOVQ         out_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         out_len+8(FP), DX
+	VBROADCASTSS scale+48(FP), Y0
+	VBROADCASTSS shift+52(FP), Y1
+	VMOVUPS      word_c2aeac4f<>+0(SB), Y2
+	VMOVUPS      word_3f800000<>+0(SB), Y3
+	VXORPS       Y4, Y4, Y4
+	XORQ         BX, BX
 
 unrolled:
-	CMPQ         CX, $0x00000018
+	CMPQ         DX, $0x00000018
 	JL           single
-	VMOVUPS      (AX)(DX*1), Y4
-	VMOVUPS      32(AX)(DX*1), Y5
-	VMOVUPS      64(AX)(DX*1), Y6
-	VSUBPS       Y0, Y4, Y4
-	VSUBPS       Y0, Y5, Y5
-	VSUBPS       Y0, Y6, Y6
-	VMAXPS       Y4, Y1, Y4
-	VMAXPS       Y5, Y1, Y5
-	VMAXPS       Y6, Y1, Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y7
+	VMOVUPS      (CX)(BX*1), Y5
+	VMOVUPS      32(CX)(BX*1), Y6
+	VMOVUPS      64(CX)(BX*1), Y7
+	VFMSUB213PS  Y1, Y0, Y5
+	VFMSUB213PS  Y1, Y0, Y6
+	VFMSUB213PS  Y1, Y0, Y7
+	VMAXPS       Y5, Y2, Y5
+	VMAXPS       Y6, Y2, Y6
+	VMAXPS       Y7, Y2, Y7
 	VMOVUPS      word_4b400000<>+0(SB), Y8
 	VMOVUPS      word_4b400000<>+0(SB), Y9
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y7
+	VMOVUPS      word_4b400000<>+0(SB), Y10
 	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y8
 	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y9
-	VSUBPS       word_4b400000<>+0(SB), Y7, Y10
+	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y7, Y10
 	VSUBPS       word_4b400000<>+0(SB), Y8, Y11
 	VSUBPS       word_4b400000<>+0(SB), Y9, Y12
-	VFNMADD231PS word_3f318000<>+0(SB), Y10, Y4
+	VSUBPS       word_4b400000<>+0(SB), Y10, Y13
 	VFNMADD231PS word_3f318000<>+0(SB), Y11, Y5
 	VFNMADD231PS word_3f318000<>+0(SB), Y12, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y10, Y4
+	VFNMADD231PS word_3f318000<>+0(SB), Y13, Y7
 	VFNMADD231PS word_b95e8083<>+0(SB), Y11, Y5
 	VFNMADD231PS word_b95e8083<>+0(SB), Y12, Y6
-	VMOVUPS      word_39506967<>+0(SB), Y10
+	VFNMADD231PS word_b95e8083<>+0(SB), Y13, Y7
 	VMOVUPS      word_39506967<>+0(SB), Y11
 	VMOVUPS      word_39506967<>+0(SB), Y12
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y10
+	VMOVUPS      word_39506967<>+0(SB), Y13
 	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y11
 	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y10
+	VFMADD213PS  word_3ab743ce<>+0(SB), Y7, Y13
 	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y11
 	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y10
+	VFMADD213PS  word_3c088908<>+0(SB), Y7, Y13
 	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y11
 	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y10
+	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y7, Y13
 	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y11
 	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y10
+	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y7, Y13
 	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y11
 	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y12
-	VFMADD213PS  Y2, Y4, Y10
-	VFMADD213PS  Y2, Y5, Y11
-	VFMADD213PS  Y2, Y6, Y12
-	VFMADD213PS  Y2, Y4, Y10
-	VFMADD213PS  Y2, Y5, Y11
-	VFMADD213PS  Y2, Y6, Y12
-	VPSLLD       $0x17, Y7, Y7
-	VPADDD       Y7, Y10, Y10
+	VFMADD213PS  word_3f000000<>+0(SB), Y7, Y13
+	VFMADD213PS  Y3, Y5, Y11
+	VFMADD213PS  Y3, Y6, Y12
+	VFMADD213PS  Y3, Y7, Y13
+	VFMADD213PS  Y3, Y5, Y11
+	VFMADD213PS  Y3, Y6, Y12
+	VFMADD213PS  Y3, Y7, Y13
 	VPSLLD       $0x17, Y8, Y8
 	VPADDD       Y8, Y11, Y11
 	VPSLLD       $0x17, Y9, Y9
 	VPADDD       Y9, Y12, Y12
-	VMOVUPS      Y10, (AX)(DX*1)
-	VMOVUPS      Y11, 32(AX)(DX*1)
-	VMOVUPS      Y12, 64(AX)(DX*1)
-	VADDPS       Y10, Y3, Y3
-	VADDPS       Y11, Y3, Y3
-	VADDPS       Y12, Y3, Y3
-	ADDQ         $0x00000060, DX
-	SUBQ         $0x00000018, CX
+	VPSLLD       $0x17, Y10, Y10
+	VPADDD       Y10, Y13, Y13
+	VMOVUPS      Y11, (AX)(BX*1)
+	VMOVUPS      Y12, 32(AX)(BX*1)
+	VMOVUPS      Y13, 64(AX)(BX*1)
+	VADDPS       Y11, Y4, Y4
+	VADDPS       Y12, Y4, Y4
+	VADDPS       Y13, Y4, Y4
+	ADDQ         $0x00000060, BX
+	SUBQ         $0x00000018, DX
 	JMP          unrolled
 
 single:
-	CMPQ         CX, $0x08
+	CMPQ         DX, $0x08
 	JL           rest
-	VMOVUPS      (AX)(DX*1), Y4
-	VSUBPS       Y0, Y4, Y4
-	VMAXPS       Y4, Y1, Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y5
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y5
-	VSUBPS       word_4b400000<>+0(SB), Y5, Y6
-	VFNMADD231PS word_3f318000<>+0(SB), Y6, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y6, Y4
-	VMOVUPS      word_39506967<>+0(SB), Y6
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y6
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y6
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y6
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y6
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y6
-	VFMADD213PS  Y2, Y4, Y6
-	VFMADD213PS  Y2, Y4, Y6
-	VPSLLD       $0x17, Y5, Y5
-	VPADDD       Y5, Y6, Y6
-	VMOVUPS      Y6, (AX)(DX*1)
-	VADDPS       Y6, Y3, Y3
-	ADDQ         $0x20, DX
-	SUBQ         $0x08, CX
+	VMOVUPS      (CX)(BX*1), Y5
+	VFMSUB213PS  Y1, Y0, Y5
+	VMAXPS       Y5, Y2, Y5
+	VMOVUPS      word_4b400000<>+0(SB), Y6
+	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y6
+	VSUBPS       word_4b400000<>+0(SB), Y6, Y7
+	VFNMADD231PS word_3f318000<>+0(SB), Y7, Y5
+	VFNMADD231PS word_b95e8083<>+0(SB), Y7, Y5
+	VMOVUPS      word_39506967<>+0(SB), Y7
+	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y7
+	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y7
+	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y7
+	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y7
+	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y7
+	VFMADD213PS  Y3, Y5, Y7
+	VFMADD213PS  Y3, Y5, Y7
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       Y6, Y7, Y7
+	VMOVUPS      Y7, (AX)(BX*1)
+	VADDPS       Y7, Y4, Y4
+	ADDQ         $0x20, BX
+	SUBQ         $0x08, DX
 	JMP          single
 
 rest:
-	TESTQ        CX, CX
+	TESTQ        DX, DX
 	JZ           done
-	LEAQ         tail_masks<>+0(SB), BX
-	NEGQ         CX
-	VMOVUPS      32(BX)(CX*4), Y4
-	VMASKMOVPS   (AX)(DX*1), Y4, Y5
-	VSUBPS       Y0, Y5, Y5
-	VMAXPS       Y5, Y1, Y5
+	LEAQ         tail_masks<>+0(SB), SI
+	NEGQ         DX
+	VMOVUPS      32(SI)(DX*4), Y5
+	VMASKMOVPS   (CX)(BX*1), Y5, Y6
+	VFMSUB213PS  Y1, Y0, Y6
+	VMAXPS       Y6, Y2, Y6
 	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y0
+	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y0
 	VSUBPS       word_4b400000<>+0(SB), Y0, Y1
-	VFNMADD231PS word_3f318000<>+0(SB), Y1, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y1, Y5
+	VFNMADD231PS word_3f318000<>+0(SB), Y1, Y6
+	VFNMADD231PS word_b95e8083<>+0(SB), Y1, Y6
 	VMOVUPS      word_39506967<>+0(SB), Y1
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y1
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y1
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y1
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y1
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y1
-	VFMADD213PS  Y2, Y5, Y1
-	VFMADD213PS  Y2, Y5, Y1
+	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y1
+	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y1
+	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y1
+	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y1
+	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y1
+	VFMADD213PS  Y3, Y6, Y1
+	VFMADD213PS  Y3, Y6, Y1
 	VPSLLD       $0x17, Y0, Y0
 	VPADDD       Y0, Y1, Y1
-	VMASKMOVPS   Y1, Y4, (AX)(DX*1)
-	VANDPS       Y4, Y1, Y1
-	VADDPS       Y1, Y3, Y3
+	VMASKMOVPS   Y1, Y5, (AX)(BX*1)
+	VANDPS       Y5, Y1, Y1
+	VADDPS       Y1, Y4, Y4
 
 done:
-	VEXTRACTF128 $0x01, Y3, X0
-	VADDPS       X0, X3, X3
-	VMOVHLPS     X3, X3, X0
-	VADDPS       X0, X3, X3
-	VMOVSHDUP    X3, X0
-	VADDSS       X0, X3, X3
-	MOVSS        X3, ret+32(FP)
+	VEXTRACTF128 $0x01, Y4, X0
+	VADDPS       X0, X4, X4
+	VMOVHLPS     X4, X4, X0
+	VADDPS       X0, X4, X4
+	VMOVSHDUP    X4, X0
+	VADDSS       X0, X4, X4
+	MOVSS        X4, ret+56(FP)
 	VZEROUPPER
 	RET
 

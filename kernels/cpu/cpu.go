@@ -52,12 +52,15 @@ type Backend struct {
 	norm      norm
 	normGrad  normGrad
 	columns   columns
-	rotary    rotary
-	table     rotaryTable
-	each      elementwise
-	lookup    lookup
-	clip      clipNorm
-	adam      adamW
+
+	softmaxes    softmaxRows
+	softmaxGrads softmaxGradRows
+	rotary       rotary
+	table        rotaryTable
+	each         elementwise
+	lookup       lookup
+	clip         clipNorm
+	adam         adamW
 }
 
 // New starts the threads of a backend. It panics on an instruction set that
@@ -249,6 +252,10 @@ func (b *Backend) do(op kernels.Op, shared []float32) {
 		b.attend(o, shared)
 	case *kernels.AttentionGrad:
 		b.attendGrad(o, shared)
+	case *kernels.Softmax:
+		b.softmax(o)
+	case *kernels.SoftmaxGrad:
+		b.softmaxGrad(o)
 	case *kernels.Gated:
 		b.gated(o)
 	case *kernels.GatedGrad:

@@ -286,7 +286,7 @@ func (c *crossEntropy) soften(z, capped []float32, row, word0 int) {
 			capped[target] = 0
 		}
 	}
-	c.sum[row] += c.v.exp(z, c.max[row])
+	c.sum[row] += c.v.exp(z, z, 1, c.max[row])
 	if sloped {
 		c.slope(z, capped)
 	}
@@ -359,7 +359,7 @@ func (c *crossEntropy) gradients(w *worker, first, n int) {
 		if c.softCap > 0 {
 			copy(capped, z)
 		}
-		c.v.exp(z, c.max[i])
+		c.v.exp(z, z, 1, c.max[i])
 		if c.softCap > 0 {
 			c.slope(z, capped)
 		}

@@ -200,11 +200,11 @@ func plainMax(x []float32) float32 {
 	return m
 }
 
-func plainExp(x []float32, shift float32) float32 {
+func plainExp(out, x []float32, scale, shift float32) float32 {
 	var sum float64
 	for i, v := range x {
-		e := exp32(v - shift)
-		x[i] = e
+		e := exp32(scale*v - shift)
+		out[i] = e
 		sum += float64(e)
 	}
 	return float32(sum)

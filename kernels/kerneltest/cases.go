@@ -26,6 +26,7 @@ func cases() []*testCase {
 	products(add)
 	rotaries(add)
 	attentions(add)
+	softmaxes(add)
 	gates(add)
 	rowsCases(add)
 	losses(add)
@@ -206,6 +207,37 @@ func attentionGrad(g *rig, shape kernels.AttentionShape, bounds []int32, t, q, k
 		Q: in("q", q, qs), K: in("k", kv, ks), V: in("v", kv, vs), Bounds: g.indices("bounds", bounds),
 		Out: in("out", q, f.Out.Float64s()), LSE: in("lse", heads, f.LSE.Float64s()), DOut: g.in("dout", t, q),
 		DQ: g.out("dq", t, q), DK: g.out("dk", t, kv), DV: g.out("dv", t, kv), AttentionShape: shape,
+	}
+}
+
+func softmaxes(add adder) {
+	for _, t := range rowCounts {
+		for _, w := range append(widths, 1025) {
+			size, scale := []float64{1, 30, 1e4}[w%3], []float64{1, 0.125, 3}[t%3]
+			name := fmt.Sprintf("%d×%d", t, w)
+			add("softmax "+name, func(g *rig) kernels.Op {
+				return &kernels.Softmax{X: g.scaled("x", t, w, size), Out: g.out("out", t, w), Scale: scale}
+			})
+			add("softmax in place "+name, func(g *rig) kernels.Op {
+				x := g.change("x and out", t, w)
+				return &kernels.Softmax{X: x, Out: x, Scale: scale}
+			})
+			add("softmax_grad "+name, func(g *rig) kernels.Op {
+				return &kernels.SoftmaxGrad{Out: g.in("out", t, w), DOut: g.in("dout", t, w), DX: g.out("dx", t, w), Scale: scale}
+			})
+			add("softmax_grad in place "+name, func(g *rig) kernels.Op {
+				d := g.change("dout and dx", t, w)
+				return &kernels.SoftmaxGrad{Out: g.in("out", t, w), DOut: d, DX: d, Scale: scale}
+			})
+		}
+	}
+	for _, bounds := range [][]int32{{0, 1}, {0, 5}, {0, 2, 3, 17}, {0, 0, 40, 40, 41, 66}, {0, 130}} {
+		t := int(bounds[len(bounds)-1])
+		for _, heads := range []int{1, 3} {
+			add(fmt.Sprintf("softmax causal %d heads %v", heads, bounds), func(g *rig) kernels.Op {
+				return &kernels.Softmax{X: g.in("x", heads*t, t), Bounds: g.indices("bounds", bounds), Out: g.out("out", heads*t, t), Scale: 0.5}
+			})
+		}
 	}
 }
 

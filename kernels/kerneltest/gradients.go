@@ -123,6 +123,9 @@ func gradients() []func(g *rig) gradient {
 			add(func(g *rig) gradient { return attentionGradient(g, shape, heads[0], heads[1]) })
 		}
 	}
+	for _, causal := range []bool{false, true} {
+		add(func(g *rig) gradient { return softmaxGradient(g, causal) })
+	}
 	for _, act := range []kernels.Act{kernels.SiLU, kernels.GELU, kernels.GELUTanh} {
 		add(func(g *rig) gradient {
 			f := &kernels.Gated{Gate: g.scaled("gate", 3, 5, 2), Up: g.in("up", 3, 5), Out: g.out("out", 3, 5), Act: act}
@@ -153,6 +156,19 @@ func gradients() []func(g *rig) gradient {
 		add(func(g *rig) gradient { return lossGradient(g, softCap) })
 	}
 	return out
+}
+
+func softmaxGradient(g *rig, causal bool) gradient {
+	const n = 5
+	f := &kernels.Softmax{X: g.in("x", 2*n, n), Out: g.out("out", 2*n, n), Scale: 0.7}
+	if causal {
+		f.Bounds = g.indices("bounds", []int32{0, 2, 5})
+	}
+	return gradient{fmt.Sprintf("softmax, causal %v", causal), f, []*kernels.Tensor{f.Out}, []*kernels.Tensor{f.X},
+		func(c []*kernels.Tensor) ([]kernels.Op, []*kernels.Tensor) {
+			o := &kernels.SoftmaxGrad{Out: f.Out, DOut: c[0], DX: g.out("dx", 2*n, n), Scale: f.Scale}
+			return []kernels.Op{o}, []*kernels.Tensor{o.DX}
+		}}
 }
 
 func normGradient(g *rig, residual bool, groups int) gradient {

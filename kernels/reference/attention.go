@@ -89,3 +89,48 @@ func attentionGrad(o *kernels.AttentionGrad) {
 		}
 	})
 }
+
+// softmax of the columns that each row looks at.
+func softmax(o *kernels.Softmax) {
+	x, out := at(o.X), at(o.Out)
+	var bounds []int32
+	if o.Bounds != nil {
+		bounds = kernels.View[int32](o.Bounds)
+	}
+	for r := range o.X.Rows {
+		from, to := 0, o.X.Cols
+		for i := 1; i < len(bounds); i++ {
+			if t := r % o.X.Cols; int(bounds[i-1]) <= t && t < int(bounds[i]) {
+				from, to = int(bounds[i-1]), t+1
+			}
+		}
+		most, sum := math.Inf(-1), 0.0
+		for j := from; j < to; j++ {
+			most = max(most, o.Scale*x.row(r)[j])
+		}
+		for j := range out.row(r) {
+			if j < from || j >= to {
+				out.row(r)[j] = 0
+				continue
+			}
+			out.row(r)[j] = math.Exp(o.Scale*x.row(r)[j] - most)
+			sum += out.row(r)[j]
+		}
+		for j := range out.row(r) {
+			out.row(r)[j] /= sum
+		}
+	}
+}
+
+func softmaxGrad(o *kernels.SoftmaxGrad) {
+	out, dout, dx := at(o.Out), at(o.DOut), at(o.DX)
+	for r := range o.Out.Rows {
+		sum := 0.0
+		for j, p := range out.row(r) {
+			sum += p * dout.row(r)[j]
+		}
+		for j, p := range out.row(r) {
+			dx.row(r)[j] = o.Scale * p * (dout.row(r)[j] - sum)
+		}
+	}
+}

@@ -92,6 +92,10 @@ func run(op kernels.Op) {
 		attention(op)
 	case *kernels.AttentionGrad:
 		attentionGrad(op)
+	case *kernels.Softmax:
+		softmax(op)
+	case *kernels.SoftmaxGrad:
+		softmaxGrad(op)
 	case *kernels.Gated:
 		gated(op)
 	case *kernels.GatedGrad:

@@ -58,14 +58,14 @@ func (e *exponent) sigmoid(x vectors) vectors {
 }
 
 func activations() {
-	s, n := kernel("avx2Exp", "func(x []float32, shift float32) float32", "avx2Exp is vectors.exp.", "x")
-	shift := scalar("shift")
+	s, n := kernel("avx2Exp", "func(out, x []float32, scale, shift float32) float32", "avx2Exp is vectors.exp.", "out", "x")
+	scale, shift := scalar("scale"), scalar("shift")
 	e, sum := newExponent(), zeroed()
 	abreast(s, n, 3, func(s []*vector) {
 		x := loads(s, "x")
-		x.each(func(_ int, v VecVirtual) { VSUBPS(shift, v, v) })
+		x.each(func(_ int, v VecVirtual) { VFMSUB213PS(shift, scale, v) })
 		y := e.of(x)
-		stores(s, y, "x")
+		stores(s, y, "out")
 		y.each(func(i int, v VecVirtual) {
 			s[i].only(v)
 			VADDPS(v, sum, sum)
