@@ -39,6 +39,8 @@ type Options struct {
 	Out    io.Writer        // where the run reports to
 	Log    *slog.Logger     // what is worth knowing, and warnings
 	Show   <-chan os.Signal // asks for the profile so far; may be nil
+
+	backend kernels.Backend // in the place of the config's, for tests
 }
 
 // Trainer is one run.
@@ -137,8 +139,10 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	if err := t.openData(ctx); err != nil {
 		return err
 	}
-	if t.backend, err = NewBackend(cfg.Backend, cfg.Threads); err != nil {
-		return err
+	if t.backend = t.options.backend; t.backend == nil {
+		if t.backend, err = NewBackend(cfg.Backend, cfg.Threads); err != nil {
+			return err
+		}
 	}
 	o := model.Options{Full: cfg.Mode == configs.Full, Seed: cfg.Seed}
 	if !o.Full {
