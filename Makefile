@@ -2,7 +2,7 @@
 
 export CGO_ENABLED = 0
 
-.PHONY: build test race lint bench demo kill generate
+.PHONY: build test race lint bench peers demo kill generate
 
 build: ## the program, as one static binary
 	go build -o build/train ./cmd/train
@@ -21,6 +21,9 @@ lint:
 bench: ## FLOPs and bytes of the kernels, against the machine's limits
 	go run ./cmd/train bench
 	go test -run '^$$' -bench . ./kernels/cpu ./tokenizer ./data ./configs
+
+peers: ## graft beside PyTorch + PEFT and mlx-lm, in one run (needs Python)
+	python3 bench/peers.py
 
 demo:
 	go run ./cmd/train -config configs/llama-lora.yaml

@@ -7,6 +7,7 @@ This file needs nothing but Python and Go. The peers run in stack.py, in virtual
 """
 
 import argparse
+import ctypes.util
 import datetime
 import json
 import os
@@ -56,7 +57,9 @@ def options():
     p.add_argument("--python", help="a Python with torch, transformers and peft, instead of installing them")
     p.add_argument("--mlx-python", help="a Python with mlx and mlx-lm, instead of installing them")
     p.add_argument("--venv", type=Path, default=HERE / ".venv", help="where the peers are installed; default: bench/.venv")
-    p.add_argument("--timeout", type=float, default=3600, help="seconds that one run may take")
+    p.add_argument("--blas", default=ctypes.util.find_library("openblas"),
+                   help="library that is preloaded for mlx, whose wheel for Linux has the slow reference BLAS; default: OpenBLAS where found")
+    p.add_argument("--timeout", type=float, default=900, help="seconds after which a run is ended; the steps done count if they suffice")
     p.add_argument("--quick", action="store_true", help="443K weights, 4 steps, 1 round")
     o = p.parse_args()
     o.stacks = o.stacks.split(",")
@@ -89,10 +92,11 @@ def measure(o, work):
         for n in range(o.rounds):
             for stack in [s for s in o.stacks if "error" not in found[s]]:
                 try:
-                    found[stack]["rounds"].append(run(stack, job, pythons, o.timeout, work / f"{losses}-{n}-{stack}"))
+                    found[stack]["rounds"].append(run(stack, job, pythons, o, work / f"{losses}-{n}-{stack}"))
                 except Unavailable as e:
                     found[stack] = {"error": str(e)}
-        results["losses"][losses] = report.compare(found, job["batch"] * job["length"], WARMUP)
+        results["losses"][losses] = found
+    report.compare(results)
     return results
 
 
@@ -156,7 +160,7 @@ def threads():
 # One run.
 
 
-def run(stack, job, pythons, timeout, folder):
+def run(stack, job, pythons, o, folder):
     """Trains once; returns losses, seconds and peak memory, all but graft's losses seen from outside the process."""
     say(folder.name)
     folder.mkdir()
@@ -168,14 +172,15 @@ def run(stack, job, pythons, timeout, folder):
         Path(job["out"]).mkdir()
         (folder / "job.json").write_text(json.dumps(job))
         command = [pythons[STACKS[stack]], HERE / "stack.py", stack, folder / "job.json"]
-    found = watch(command, environment(job, folder), folder / "stderr", timeout)
+    env = environment(job, folder)
+    if stack == "mlx" and o.blas and sys.platform == "linux":
+        env["LD_PRELOAD"] = o.blas
+    found = watch(command, env, folder / "stderr", o.timeout)
     if stack == "graft":
-        steps = [json.loads(line) for line in open(folder / "run" / "metrics.jsonl")]
-        found["losses"] = [s["loss"] for s in steps]
+        steps = [json.loads(line) for line in open(folder / "run" / "metrics.jsonl")][: len(found["losses"])]
+        found["losses"] = [s["loss"] for s in steps]  # with all their digits
         if steps[-1]["mfu"]:
             found["tokens_per_s_at_peak"] = steps[-1]["tokens_per_s"] / steps[-1]["mfu"]
-    if len(found["losses"]) != job["steps"]:
-        raise Unavailable(f"{len(found['losses'])} of {job['steps']} steps")
     return found
 
 
@@ -191,10 +196,12 @@ def graft_config(job):
 
 
 def environment(job, folder):
-    """Threads for every library, and caches that start empty: torch's of compiled code, graft's of the machine's peaks."""
+    """Threads for every library, and caches that start empty: torch's and MLX's of compiled code, graft's of the machine's peaks."""
+    cache = folder / "cache"
+    cache.mkdir()
     n = str(job["threads"])
     counts = dict.fromkeys(["GOMAXPROCS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], n)
-    return os.environ | counts | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "cache"), "XDG_CACHE_HOME": str(folder / "cache"),
+    return os.environ | counts | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache),
                                   "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -221,11 +228,11 @@ def watch(command, env, errors, timeout):
             found["versions"] = {"backend": " ".join(line.split()[1:])}
     _, status, usage = os.wait4(p.pid, 0)
     p.returncode = os.waitstatus_to_exitcode(status)
-    timed_out = not late.is_alive()
+    timed_out = late.finished.is_set()
     late.cancel()
-    if timed_out:
-        raise Unavailable(f"stopped after {timeout:.0f} s")
-    if p.returncode:
+    if timed_out and len(found["losses"]) <= WARMUP:
+        raise Unavailable(f"{len(found['losses'])} steps in {timeout:.0f} s")
+    if p.returncode and not timed_out:
         raise Unavailable(last_line(errors.read_text()) or f"exit status {p.returncode} after: {said.strip()}")
     found["peak_bytes"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return found

@@ -89,7 +89,7 @@ def train_mlx(job):
     from mlx_lm.tuner.utils import linear_to_lora_layers
     from mlx_lm.utils import load_model
 
-    tell_versions("mlx", "mlx-lm")
+    tell_versions("mlx", "mlx-lm", BLAS=blas())
     mx.set_default_device(mx.cpu)
 
     class Clipped(optim.AdamW):  # mlx-lm's loop does not clip
@@ -116,6 +116,15 @@ def train_mlx(job):
     args = TrainingArgs(batch_size=job["batch"], iters=job["steps"], steps_per_report=1, steps_per_save=job["steps"] + 1,
                         max_seq_length=job["length"], adapter_file=os.path.join(job["out"], "adapters.safetensors"))
     train(model, opt, train_dataset=None, args=args, iterate_batches=in_order, training_callback=Tell())
+
+
+def blas():
+    """What this process multiplies with: the wheel of MLX for Linux brings the reference BLAS."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return "of the system"
+    names = {Path(line.split()[-1]).name for line in maps.read_text().splitlines() if "blas" in line}
+    return "/".join(sorted(n for n in names if "scipy" not in n)) or "unknown"
 
 
 def from_peft(tensors):
