@@ -27,6 +27,7 @@ import seeded
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGES = {"torch": ["torch", "transformers", "peft"], "mlx": ["mlx-lm", "mlx[cpu]"]}
+IMPORTS = {"torch": "torch, transformers, peft", "mlx": "mlx.core, mlx_lm"}
 STACKS = {"graft": None, "eager": "torch", "compile": "torch", "mlx": "mlx"}  # and what each needs installed
 JOB = {"batch": 4, "length": 256, "masked": 192, "rank": 16, "alpha": 32, "lr": 1e-3, "betas": [0.9, 0.999], "eps": 1e-8,
        "weight_decay": 0.0, "clip": 1.0}
@@ -114,8 +115,9 @@ def check(stack, o, pythons):
     if stack == "compile" and not shutil.which(compiler):
         raise Unavailable(f"no C++ compiler ({compiler})")
     if kind not in pythons:
-        given = o.mlx_python if kind == "mlx" else o.python
-        pythons[kind] = given or install(PACKAGES[kind], o.venv / kind)
+        python = (o.mlx_python if kind == "mlx" else o.python) or install(PACKAGES[kind], o.venv / kind)
+        succeed("does not import", python, "-c", f"import {IMPORTS[kind]}")
+        pythons[kind] = python
 
 
 def install(packages, venv):
@@ -124,12 +126,20 @@ def install(packages, venv):
     done = venv / "installed"
     if not done.exists():
         say(f"installing {', '.join(packages)}")
-        for command in [sys.executable, "-m", "venv", "--clear", venv], [python, "-m", "pip", "install", "-q", *packages]:
-            p = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            if p.returncode:
-                raise Unavailable(f"not installed: {last_line(p.stderr)}")
+        succeed("no virtual environment", sys.executable, "-m", "venv", "--clear", venv)
+        succeed("not installed", python, "-m", "pip", "install", "-q", *packages)
         done.touch()
     return str(python)
+
+
+def succeed(failure, *command):
+    """Runs a command; if it fails, its last words are why a stack is unavailable."""
+    try:
+        p = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    except OSError as e:
+        raise Unavailable(f"{failure}: {e}") from None
+    if p.returncode:
+        raise Unavailable(f"{failure}: {last_line(p.stderr) or f'exit status {p.returncode}'}")
 
 
 def prepare(o, work, python):
