@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,9 @@ def options():
 
 def measure(o, work):
     """Returns everything that is written to results.json."""
+    if not shutil.which("go"):
+        sys.exit("there is no Go here, and graft, its demo's tokenizer and text are made with it")
+    here = machine()  # before this script makes work for it
     why_not, pythons = {}, {}
     for stack in o.stacks:
         try:
@@ -85,7 +89,7 @@ def measure(o, work):
     if not pythons:
         sys.exit(f"no peer can be run here: {why_not}")
     job = prepare(o, work, next(iter(pythons.values())))
-    results = {"date": datetime.date.today().isoformat(), "machine": machine(), "graft": graft_version(), "warmup": WARMUP,
+    results = {"date": datetime.date.today().isoformat(), "machine": here, "graft": graft_version(), "warmup": WARMUP,
                "rounds": o.rounds, "model": describe(job), "job": {k: job[k] for k in [*JOB, "steps", "threads"]}, "losses": {}}
     for losses in o.losses:
         job["mask"] = losses == "masked"
@@ -106,13 +110,11 @@ def measure(o, work):
 
 def check(stack, o, pythons):
     """Raises Unavailable if the stack cannot be had here; notes the Python that runs it."""
-    if stack == "graft":
-        if not shutil.which("go"):
-            raise Unavailable("no Go here")
-        return
     kind = STACKS[stack]
+    if not kind:
+        return
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if stack == "compile" and not shutil.which(compiler):
+    if stack == "compile" and not shutil.which(compiler.split()[0]):
         raise Unavailable(f"no C++ compiler ({compiler})")
     if kind not in pythons:
         python = (o.mlx_python if kind == "mlx" else o.python) or install(PACKAGES[kind], o.venv / kind)
@@ -122,7 +124,7 @@ def check(stack, o, pythons):
 
 def install(packages, venv):
     """Makes a virtual environment with the current releases, or takes the one made earlier; returns its Python."""
-    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = venv / "bin/python"
     done = venv / "installed"
     if not done.exists():
         say(f"installing {', '.join(packages)}")
@@ -137,7 +139,7 @@ def succeed(failure, *command):
     try:
         p = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     except OSError as e:
-        raise Unavailable(f"{failure}: {e}") from None
+        raise Unavailable(f"{failure}: {e.strerror}") from None
     if p.returncode:
         raise Unavailable(f"{failure}: {last_line(p.stderr) or f'exit status {p.returncode}'}")
 
@@ -146,10 +148,8 @@ def prepare(o, work, python):
     """Builds graft and writes model, adapter and data; returns the job that all stacks are given."""
     job = JOB | {"steps": o.steps, "threads": threads(), "graft": str(work / "train"), "data": str(work / "train.jsonl")}
     demo = work / "demo"
-    if shutil.which("go"):
-        env = os.environ | {"CGO_ENABLED": "0"}
-        subprocess.run(["go", "build", "-o", job["graft"], "./cmd/train"], cwd=ROOT, env=env, check=True)
-    subprocess.run(["go", "run", "./cmd/demo", "-out", demo], cwd=ROOT, check=True)
+    for command in ["build", "-o", job["graft"], "./cmd/train"], ["run", "./cmd/demo", "-out", demo]:
+        subprocess.run(["go", *command], cwd=ROOT, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
     model = o.model or demo
     if not o.model and not o.quick:
         model = work / "model"
@@ -187,7 +187,8 @@ def run(stack, job, pythons, o, folder):
         env["LD_PRELOAD"] = o.blas
     found = watch(command, env, folder / "stderr", o.timeout)
     if stack == "graft":
-        steps = [json.loads(line) for line in open(folder / "run" / "metrics.jsonl")][: len(found["losses"])]
+        with open(folder / "run" / "metrics.jsonl") as f:
+            steps = [json.loads(line) for line, _ in zip(f, found["losses"])]
         found["losses"] = [s["loss"] for s in steps]  # with all their digits
         if steps[-1]["mfu"]:
             found["tokens_per_s_at_peak"] = steps[-1]["tokens_per_s"] / steps[-1]["mfu"]
@@ -211,7 +212,8 @@ def environment(job, folder):
     cache.mkdir()
     n = str(job["threads"])
     counts = dict.fromkeys(["GOMAXPROCS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], n)
-    return os.environ | counts | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache),
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRAIN_")}  # these would change graft's job
+    return inherited | counts | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache),
                                   "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -223,27 +225,31 @@ def watch(command, env, errors, timeout):
     found = {"losses": [], "arrivals": [], "versions": {}}
     began = time.perf_counter()
     with open(errors, "w") as stderr:
-        p = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=stderr, env=env, text=True)
-    late = threading.Timer(timeout, p.kill)
+        p = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=stderr, env=env, text=True, start_new_session=True)
+    late = threading.Timer(timeout, os.killpg, (p.pid, signal.SIGKILL))  # the compilers that it started, too
     late.start()
-    said = ""
-    for line in p.stdout:
-        said = line if line.strip() else said
-        if m := STEP.match(line):
-            found["arrivals"].append(time.perf_counter() - began)
-            found["losses"].append(float(m[1]))
-        elif line.startswith("versions "):
-            found["versions"] = json.loads(line.removeprefix("versions "))
-        elif line.startswith("backend "):
-            found["versions"] = {"backend": " ".join(line.split()[1:])}
+    try:
+        for line in p.stdout:
+            if m := STEP.match(line):
+                found["arrivals"].append(time.perf_counter() - began)
+                found["losses"].append(float(m[1]))
+            elif line.startswith("versions "):
+                found["versions"] = json.loads(line.removeprefix("versions "))
+            elif line.startswith("backend "):
+                found["versions"] = {"backend": " ".join(line.split()[1:])}
+    except BaseException:  # such as Ctrl-C, which a session of its own does not see
+        os.killpg(p.pid, signal.SIGKILL)
+        raise
+    finally:
+        timed_out = late.finished.is_set()
+        late.cancel()
     _, status, usage = os.wait4(p.pid, 0)
+    found["seconds"] = time.perf_counter() - began
     p.returncode = os.waitstatus_to_exitcode(status)
-    timed_out = late.finished.is_set()
-    late.cancel()
-    if timed_out and len(found["losses"]) <= WARMUP:
-        raise Unavailable(f"{len(found['losses'])} steps in {timeout:.0f} s")
     if p.returncode and not timed_out:
-        raise Unavailable(last_line(errors.read_text()) or f"exit status {p.returncode} after: {said.strip()}")
+        raise Unavailable(last_line(errors.read_text()) or f"exit status {p.returncode}")
+    if len(found["losses"]) <= WARMUP:
+        raise Unavailable(f"{len(found['losses'])} steps in {found['seconds']:.0f} s")
     found["peak_bytes"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return found
 
@@ -281,9 +287,9 @@ def output(*command):
 
 
 def last_line(text):
-    """The last line that says something, cut to a table's width."""
+    """The last line that says something, without the folders of this machine, and cut to a table's width."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
+    return re.sub(r"(/[^\s/:'\"]+)+/", "", lines[-1])[:200] if lines else ""
 
 
 def say(text):

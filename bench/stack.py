@@ -8,6 +8,7 @@
 The last three print their versions and then a line when a step is over. Who reads the lines takes the time.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -20,7 +21,7 @@ from tokenizers import Tokenizer
 def write_data(job):
     """Joins texts to prompt/completion pairs, cut at the token where the completion shall start."""
     tok = Tokenizer.from_file(f"{job['model']}/tokenizer.json")
-    texts = (json.loads(line)["text"] for line in open(job["texts"]))
+    texts = itertools.cycle(json.loads(line)["text"] for line in open(job["texts"]))
     with open(job["data"], "w") as out:
         for _ in range(job["examples"]):
             text = next(texts)
