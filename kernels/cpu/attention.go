@@ -180,7 +180,7 @@ func (b *Backend) either(small bool, j job, tasks int) {
 
 func (a *attention) do(w *worker, task int) {
 	if a.packing {
-		head, panel := task/a.seq.keyPanels, task%a.seq.keyPanels
+		head, panel := task%a.shared, task/a.shared // the heads of a row lie side by side
 		a.across(a.isa, a.keys, a.k, head, panel)
 		a.along(a.isa, a.values, a.v, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
 		return

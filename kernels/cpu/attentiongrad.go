@@ -122,12 +122,12 @@ func (a *attentionGrad) cut() {
 func (a *attentionGrad) do(w *worker, task int) {
 	switch a.phase {
 	case packKeyPanels:
-		head, panel := task/a.seq.keyPanels, task%a.seq.keyPanels
+		head, panel := task%a.shared, task/a.shared
 		a.across(a.isa, a.keys, a.k, head, panel)
 		a.across(a.isa, a.values, a.v, head, panel)
 		a.along(a.isa, a.keyRows, a.k, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
 	case packRowPanels:
-		a.packRows(task/a.seq.rowPanels, task%a.seq.rowPanels)
+		a.packRows(task%a.query, task/a.query)
 	case gradients:
 		t := a.tasks[task/a.shared]
 		a.chunk(w, &a.seq.spans[t.span], int(t.chunk), task%a.shared)

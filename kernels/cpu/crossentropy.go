@@ -39,7 +39,7 @@ type crossEntropy struct {
 	factor         []float32 // 1/Σ e^(z - max)
 	grads          []float32 // [n, lossWords]: ∂loss/∂z of a block
 	words0, wordsN int       // the words in work
-	blockRows      int       // row panels per task
+	cuts           []int     // panels of rows where tasks start, and their end
 	phase          int
 	dx, dw         bool
 }
@@ -101,12 +101,8 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 	c := &b.loss
 	c.set(b.v, o, mem)
 	rowPanels := ceil(c.n, tileRows)
-	tasks := ceil(rowPanels, lossRows)
-	if n := len(b.pool.workers); n < rowPanels {
-		tasks = ceil(tasks, n) * n // each thread the same number
-	}
-	c.blockRows = ceil(rowPanels, tasks)
-	tasks = ceil(rowPanels, c.blockRows)
+	c.cuts = guided(c.cuts[:0], rowPanels, lossRows, len(b.pool.workers))
+	tasks := len(c.cuts) - 1
 
 	c.run(b.pool, lossPackX, rowPanels)
 	step := lossWordsAtOnce(c.depth, c.vocab)
@@ -139,7 +135,7 @@ func (c *crossEntropy) run(p *pool, phase, tasks int) {
 }
 
 func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) {
-	*c = crossEntropy{v: v, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
+	*c = crossEntropy{v: v, cuts: c.cuts, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
 		targets: indices(o.Targets), loss: view(o.Loss), softCap: float32(o.SoftCap)}
 	for _, t := range o.Terms {
 		c.terms = append(c.terms, headTerm{x: view(t.X), dx: optional(t.DX), dw: optional(t.DW), w: weightsOf(t.W),
@@ -181,8 +177,8 @@ func (c *crossEntropy) do(w *worker, task int) {
 	case lossWeights:
 		c.weights(w, task)
 	default:
-		first := task * c.blockRows * tileRows
-		n := min(c.blockRows*tileRows, c.n-first)
+		first := c.cuts[task] * tileRows
+		n := min(c.cuts[task+1]*tileRows, c.n) - first
 		switch c.phase {
 		case lossForward:
 			c.forward(w, first, n)

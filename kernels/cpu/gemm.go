@@ -156,9 +156,10 @@ type gemm struct {
 	base  matrix // else this one, where present
 	bias  []float32
 
-	packB      []float32
-	j0, nb     int // the columns in work
-	down, over int // tasks: blocks of rows, and of columns
+	packB  []float32
+	j0, nb int   // the columns in work
+	cuts   []int // panels of rows where blocks start, and their end
+	over   int   // blocks of columns
 }
 
 // columnsAtOnce returns how many columns of the right factor are packed at a time.
@@ -182,25 +183,37 @@ func (g *gemm) run(p *pool, mem []float32) {
 		if g.m*g.nb*g.depth < smallWork {
 			g.split(1)
 			p.inline((*gemmPack)(g), ceil(g.nb, tileCols))
-			p.inline((*gemmMultiply)(g), g.down*g.over)
+			p.inline((*gemmMultiply)(g), g.tasks())
 			continue
 		}
 		g.split(len(p.workers))
 		p.run((*gemmPack)(g), ceil(g.nb, tileCols))
-		p.run((*gemmMultiply)(g), g.down*g.over)
+		p.run((*gemmMultiply)(g), g.tasks())
 	}
 }
 
 // smallWork is how many multiply-adds are not worth waking threads for.
 const smallWork = 200_000
 
-// split cuts the columns in work into tasks, the same number for each thread
-// if it can be: blocks of rows, and where these are too few, of columns too.
-// No element depends on where the cuts are.
+// split cuts the columns in work into tasks: blocks of rows, and where these are
+// too few, of columns too. No element depends on where the cuts are.
 func (g *gemm) split(threads int) {
-	rows := ceil(g.m, tileRows)
-	g.down = min(rows, ceil(ceil(rows, taskRows), threads)*threads)
-	g.over = min(ceil(threads, g.down), ceil(g.nb, tileCols))
+	g.cuts = guided(g.cuts[:0], ceil(g.m, tileRows), taskRows, threads)
+	g.over = min(ceil(threads, len(g.cuts)-1), ceil(g.nb, tileCols))
+}
+
+func (g *gemm) tasks() int { return (len(g.cuts) - 1) * g.over }
+
+// guided cuts n into ranges of at most `most`, ever smaller ones towards the end,
+// so that no thread waits long for another to finish its last one, which may be
+// late for reasons of its own (Polychronopoulos and Kuck, 1987).
+func guided(cuts []int, n, most, threads int) []int {
+	const least = 2
+	for at := 0; at < n; {
+		cuts = append(cuts, at)
+		at += max(least, min(most, (n-at)/(2*threads)))
+	}
+	return append(cuts, n)
 }
 
 // gemmPack packs one panel of the right factor.
@@ -215,9 +228,9 @@ func (g *gemmPack) do(_ *worker, task int) {
 type gemmMultiply gemm
 
 func (g *gemmMultiply) do(w *worker, task int) {
-	rowPanels, colPanels := ceil(g.m, tileRows), ceil(g.nb, tileCols)
-	i, j := task%g.down, task/g.down
-	r0, r1 := i*rowPanels/g.down, (i+1)*rowPanels/g.down
+	colPanels := ceil(g.nb, tileCols)
+	i, j := task/g.over, task%g.over
+	r0, r1 := g.cuts[i], g.cuts[i+1]
 	c0, c1 := j*colPanels/g.over, (j+1)*colPanels/g.over
 	row, col := r0*tileRows, c0*tileCols
 	m, n := min(r1*tileRows, g.m)-row, min(c1*tileCols, g.nb)-col

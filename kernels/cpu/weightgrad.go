@@ -40,7 +40,7 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 		depth: dy.rows,
 	}
 	g := &b.gemm
-	*g = gemm{v: b.v, terms: append(g.terms[:0], t), depth: t.depth, m: dw.rows, n: dw.cols, c: dw.data, ldc: dw.stride, alpha: alpha, add: true}
+	*g = gemm{v: b.v, terms: append(g.terms[:0], t), cuts: g.cuts, depth: t.depth, m: dw.rows, n: dw.cols, c: dw.data, ldc: dw.stride, alpha: alpha, add: true}
 	g.run(b.pool, mem)
 }
 
