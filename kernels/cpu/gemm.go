@@ -47,24 +47,32 @@ func packedRight(data []float32, panels, p, k, panel int) right {
 // k products. Factors are padded to whole panels; C is not.
 func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ldc int, alpha float32, add bool) {
 	packed := a.row == 1 && a.step == tileRows && b.step == tileCols
-	for j := 0; j < n; j += tileCols {
-		at := j / tileCols * b.panel
-		bp := &b.data[at]
-		if packed && j+tileCols < n {
-			at += b.panel // what comes next
+	for j := 0; j < n; {
+		at, width := j/tileCols*b.panel, tileCols
+		if packed && v.tileWide != nil && j+2*tileCols <= n {
+			width = 2 * tileCols
+		}
+		ahead := at // of what comes next
+		if packed && j+width < n {
+			ahead += width / tileCols * b.panel
 		}
 		for i := 0; i < m; i += tileRows {
-			ap := &a.data[i/tileRows*a.panel]
-			if i+tileRows > m || j+tileCols > n {
-				w.edgeTile(v, min(tileRows, m-i), min(tileCols, n-j), k, ap, a.row, a.step, bp, b.step, c[i*ldc+j:], ldc, alpha, add)
-				continue
-			}
-			if packed {
-				v.tilePacked(k, ap, bp, &c[i*ldc+j], ldc, alpha, add, &b.data[min(at+i/tileRows*2*k, len(b.data)-1)])
-			} else {
-				v.tile(k, ap, a.row, a.step, bp, b.step, &c[i*ldc+j], ldc, alpha, add)
+			ap, cp := &a.data[i/tileRows*a.panel], c[i*ldc+j:]
+			next := &b.data[min(ahead+i/tileRows*(width/8)*k, len(b.data)-1)]
+			switch {
+			case i+tileRows > m || j+width > n:
+				for e := 0; e < width && j+e < n; e += tileCols {
+					w.edgeTile(v, min(tileRows, m-i), min(tileCols, n-j-e), k, ap, a.row, a.step, &b.data[at+e/tileCols*b.panel], b.step, cp[e:], ldc, alpha, add)
+				}
+			case width > tileCols:
+				v.tileWide(k, ap, &b.data[at], b.panel, &cp[0], ldc, alpha, add, next)
+			case packed:
+				v.tilePacked(k, ap, &b.data[at], &cp[0], ldc, alpha, add, next)
+			default:
+				v.tile(k, ap, a.row, a.step, &b.data[at], b.step, &cp[0], ldc, alpha, add)
 			}
 		}
+		j += width
 	}
 }
 

@@ -10,14 +10,30 @@ import (
 	"graft/kernels/random"
 )
 
-//go:generate go -C gen run . -out ../avx2_amd64.s -stubs ../avx2_stubs_amd64.go -pkg cpu
+//go:generate go -C gen run . -out ../kernels_amd64.s -stubs ../kernels_stubs_amd64.go -pkg cpu
 
 // available returns the instruction sets of this machine, the best last.
 func available() []*vectors {
-	if cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C {
+	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA || !cpu.X86.HasF16C {
+		return []*vectors{&plain}
+	}
+	if !cpu.X86.HasAVX512F {
 		return []*vectors{&plain, &avx2}
 	}
-	return []*vectors{&plain}
+	return []*vectors{&plain, &avx2, &avx512}
+}
+
+// avx512 is AVX2 but for products, which take vectors of sixteen.
+var avx512 = wide(avx2)
+
+func wide(v vectors) vectors {
+	v.name = "avx512"
+	v.tileWide = avx512TileWide
+	v.peak = func(rounds int) float64 {
+		avx512FMA(rounds)
+		return float64(rounds) * 12 * 32
+	}
+	return v
 }
 
 // avx2 is AVX2 with fused multiply-add and half-precision conversion.

@@ -1,4 +1,4 @@
-// Command gen writes the AVX2 kernels of package cpu: assembly and its Go
+// Command gen writes the AVX2 and AVX-512 kernels of package cpu: assembly and its Go
 // declarations. It has a module of its own, so that graft does not depend on
 // avo. Run it with go generate in the folder above.
 package main
@@ -10,6 +10,7 @@ import (
 func main() {
 	ConstraintExpr("amd64")
 	tiles()
+	wideTile()
 	packing()
 	vectorKernels()
 	reductions()
@@ -17,5 +18,6 @@ func main() {
 	optimizer()
 	dropout()
 	peaks()
+	widePeak()
 	Generate()
 }
