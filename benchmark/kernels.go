@@ -25,8 +25,12 @@ func (m *Maker) Weights(name string, d kernels.DType, rows, cols int) *kernels.T
 	if t.Buf == nil {
 		return t
 	}
-	v, row := make([]float64, cols), make([]byte, cols*d.Size())
+	v, row := make([]float64, cols), make([]byte, d.Bytes(cols))
 	for i := range rows {
+		if d.Quantised() { // of any bytes: their arithmetic takes as long as any other's
+			t.Buf.Write(row, i*len(row))
+			continue
+		}
 		for j := range v {
 			v[j] = float64((i*7+j*13)%31-15) / 64
 		}
@@ -90,7 +94,7 @@ func products(m *Maker) []Case {
 	const n = 1024
 	x, out := m.Floats("x", n, n), m.Floats("out", n, n)
 	var cases []Case
-	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16} {
+	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16, kernels.Q8_0, kernels.Q4_0, kernels.Q6_K} {
 		w := m.Weights("w", d, n, n)
 		for _, transposed := range []bool{false, true} {
 			name := "product"

@@ -170,13 +170,14 @@ func (c checker) that(ok bool, rule string) {
 func (c checker) operand(p **Tensor, a Access) {
 	t := *p
 	c.operandThat(t.Rows >= 0 && t.Cols >= 0 && t.Off >= 0, t, "negative size")
-	c.operandThat(t.DType.Float() || t.DType == I32 && a == Read, t, "not of a floating type")
+	c.operandThat(t.DType.Float() || (t.DType == I32 || t.DType.Quantised()) && a == Read, t, "not of a floating type")
+	c.operandThat(t.Cols%t.DType.Block() == 0 && t.Stride%t.DType.Block() == 0, t, "rows are no whole blocks")
 	if t.Len() == 0 {
 		return
 	}
 	c.operandThat(t.Rows == 1 || t.Stride >= t.Cols, t, "rows overlap")
 	c.operandThat(t.Buf != nil, t, "has no memory")
-	end := t.Off + ((t.Rows-1)*t.Stride+t.Cols)*t.DType.Size()
+	end := t.Off + t.DType.Bytes((t.Rows-1)*t.Stride+t.Cols)
 	c.operandThat(end <= t.Buf.Size(), t, "ends behind its buffer")
 }
 

@@ -24,7 +24,7 @@ func Traffic(o Op) float64 {
 	})
 	switch o := o.(type) {
 	case *Embed:
-		sum -= float64(o.Table.Bytes()) - float64(o.Out.Len()*o.Table.DType.Size())
+		sum -= float64(o.Table.Bytes()) - float64(o.Table.DType.Bytes(o.Out.Len()))
 	case *EmbedGrad:
 		sum -= 2 * (float64(o.DTable.Bytes()) - float64(o.DOut.Bytes()))
 	case *Gather:

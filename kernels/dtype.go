@@ -9,7 +9,8 @@ import (
 // DType is the type of a stored element.
 type DType uint8
 
-// The element types that files and kernels know. Names follow safetensors.
+// The element types that files and kernels know. Names follow safetensors, and
+// ggml for the quantised ones, which are of frozen weights only.
 const (
 	F32 DType = iota + 1
 	F64
@@ -21,20 +22,31 @@ const (
 	I8
 	U8
 	Bool
+	Q8_0
+	Q4_0
+	Q4_1
+	Q5_0
+	Q5_1
+	Q4_K
+	Q5_K
+	Q6_K
 )
 
 var dtypes = [...]struct {
-	name string
-	size int
+	name  string
+	size  int // of an element, or a block
+	block int // elements, of a quantised type
 }{
-	F32: {"F32", 4}, F64: {"F64", 8}, F16: {"F16", 2}, BF16: {"BF16", 2},
-	I64: {"I64", 8}, I32: {"I32", 4}, I16: {"I16", 2}, I8: {"I8", 1}, U8: {"U8", 1}, Bool: {"BOOL", 1},
+	F32: {"F32", 4, 0}, F64: {"F64", 8, 0}, F16: {"F16", 2, 0}, BF16: {"BF16", 2, 0},
+	I64: {"I64", 8, 0}, I32: {"I32", 4, 0}, I16: {"I16", 2, 0}, I8: {"I8", 1, 0}, U8: {"U8", 1, 0}, Bool: {"BOOL", 1, 0},
+	Q8_0: {"Q8_0", 34, 32}, Q4_0: {"Q4_0", 18, 32}, Q4_1: {"Q4_1", 20, 32}, Q5_0: {"Q5_0", 22, 32}, Q5_1: {"Q5_1", 24, 32},
+	Q4_K: {"Q4_K", 144, 256}, Q5_K: {"Q5_K", 176, 256}, Q6_K: {"Q6_K", 210, 256},
 }
 
 // ParseDType returns the type that safetensors calls name.
 func ParseDType(name string) (DType, bool) {
 	for d := range dtypes {
-		if dtypes[d].name == name && name != "" {
+		if dtypes[d].name == name && name != "" && dtypes[d].block == 0 {
 			return DType(d), true
 		}
 	}
@@ -48,9 +60,9 @@ func (d DType) String() string {
 	return dtypes[d].name
 }
 
-// Size returns the bytes of one element.
+// Size returns the bytes of one element of a type that is not quantised.
 func (d DType) Size() int {
-	if int(d) >= len(dtypes) || d == 0 {
+	if int(d) >= len(dtypes) || d == 0 || dtypes[d].block > 0 {
 		panic(fmt.Sprintf("kernels: no size for %v", d))
 	}
 	return dtypes[d].size
@@ -59,8 +71,11 @@ func (d DType) Size() int {
 // Float reports whether d holds floating point numbers.
 func (d DType) Float() bool { return d == F32 || d == F64 || d == F16 || d == BF16 }
 
-// DecodeFloat64 decodes little-endian elements of a floating type into dst,
-// exactly. src must hold len(dst) elements.
+// Quantised reports whether d holds blocks that decode to floating point numbers.
+func (d DType) Quantised() bool { return int(d) < len(dtypes) && dtypes[d].block > 0 }
+
+// DecodeFloat64 decodes little-endian elements of a floating or quantised type
+// into dst, exactly, or as ggml rounds. src must hold len(dst) elements.
 func DecodeFloat64(dst []float64, src []byte, d DType) {
 	switch d {
 	case F64:
@@ -80,7 +95,10 @@ func DecodeFloat64(dst []float64, src []byte, d DType) {
 			dst[i] = float64(BF16ToFloat32(binary.LittleEndian.Uint16(src[2*i:])))
 		}
 	default:
-		panic(fmt.Sprintf("kernels: %v is not a floating type", d))
+		if !d.Quantised() {
+			panic(fmt.Sprintf("kernels: %v is not a floating type", d))
+		}
+		decodeWide(dst, src, d)
 	}
 }
 

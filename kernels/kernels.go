@@ -86,7 +86,7 @@ type Tensor struct {
 func (t *Tensor) Len() int { return t.Rows * t.Cols }
 
 // Bytes returns the bytes that the elements take.
-func (t *Tensor) Bytes() int { return t.Len() * t.DType.Size() }
+func (t *Tensor) Bytes() int { return t.DType.Bytes(t.Len()) }
 
 func (t *Tensor) String() string {
 	return fmt.Sprintf("%s %v [%d, %d]", t.Name, t.DType, t.Rows, t.Cols)
@@ -104,7 +104,7 @@ func View[E Element](t *Tensor) []E {
 	var e E
 	size := int(unsafe.Sizeof(e))
 	h, ok := t.Buf.(Host)
-	if !ok || t.DType.Size() != size {
+	if !ok || t.DType.Quantised() || t.DType.Size() != size {
 		panic(fmt.Sprintf("kernels: %v: no host view of %d-byte elements", t, size))
 	}
 	if t.Rows == 0 || t.Cols == 0 {
@@ -121,9 +121,9 @@ func View[E Element](t *Tensor) []E {
 // Float64s returns a copy of a tensor of floats, without gaps between rows.
 func (t *Tensor) Float64s() []float64 {
 	out := make([]float64, t.Len())
-	row := make([]byte, t.Cols*t.DType.Size())
+	row := make([]byte, t.DType.Bytes(t.Cols))
 	for i := range t.Rows {
-		t.Buf.Read(row, t.Off+i*t.Stride*t.DType.Size())
+		t.Buf.Read(row, t.Off+t.DType.Bytes(i*t.Stride))
 		DecodeFloat64(out[i*t.Cols:(i+1)*t.Cols], row, t.DType)
 	}
 	return out

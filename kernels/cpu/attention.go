@@ -96,20 +96,20 @@ func (h *heads) reach(q int) int {
 }
 
 // across packs a panel of keys, as the right factor of scores: [dim][16].
-func (h *heads) across(v *vectors, dst []float32, x matrix, head, panel int) {
+func (h *heads) across(w *worker, v *vectors, dst []float32, x matrix, head, panel int) {
 	p := h.seq.keys[panel]
 	row := h.seq.spans[p.span].start + int(p.first)
-	packRight(v, dst[(head*h.seq.keyPanels+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
+	packRight(w, v, dst[(head*h.seq.keyPanels+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
 }
 
 // along packs a panel of size rows as the right factor of sums over rows:
 // [panel of columns][row][16], rows of all panels running on.
-func (h *heads) along(v *vectors, dst []float32, x matrix, head, panel, panels, size int, p block) {
+func (h *heads) along(w *worker, v *vectors, dst []float32, x matrix, head, panel, panels, size int, p block) {
 	row := h.seq.spans[p.span].start + int(p.first)
 	f := factor{weights: bytesOf(x), along: true, scale: 1}
 	for c := range h.panels {
 		d := dst[((head*h.panels+c)*panels+panel)*size*tileCols:][:size*tileCols]
-		packRight(v, d, f, head*h.dim+c*tileCols, min(tileCols, h.dim-c*tileCols), row, int(p.n))
+		packRight(w, v, d, f, head*h.dim+c*tileCols, min(tileCols, h.dim-c*tileCols), row, int(p.n))
 		clear(d[int(p.n)*tileCols:])
 	}
 }
@@ -181,8 +181,8 @@ func (b *Backend) either(small bool, j job, tasks int) {
 func (a *attention) do(w *worker, task int) {
 	if a.packing {
 		head, panel := task%a.shared, task/a.shared // the heads of a row lie side by side
-		a.across(a.isa, a.keys, a.k, head, panel)
-		a.along(a.isa, a.values, a.v, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
+		a.across(w, a.isa, a.keys, a.k, head, panel)
+		a.along(w, a.isa, a.values, a.v, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
 		return
 	}
 	a.attend(w, a.seq.queries[task/a.query], task%a.query)

@@ -123,11 +123,11 @@ func (a *attentionGrad) do(w *worker, task int) {
 	switch a.phase {
 	case packKeyPanels:
 		head, panel := task%a.shared, task/a.shared
-		a.across(a.isa, a.keys, a.k, head, panel)
-		a.across(a.isa, a.values, a.v, head, panel)
-		a.along(a.isa, a.keyRows, a.k, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
+		a.across(w, a.isa, a.keys, a.k, head, panel)
+		a.across(w, a.isa, a.values, a.v, head, panel)
+		a.along(w, a.isa, a.keyRows, a.k, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
 	case packRowPanels:
-		a.packRows(task%a.query, task/a.query)
+		a.packRows(w, task%a.query, task/a.query)
 	case gradients:
 		t := a.tasks[task/a.shared]
 		a.chunk(w, &a.seq.spans[t.span], int(t.chunk), task%a.shared)
@@ -138,14 +138,14 @@ func (a *attentionGrad) do(w *worker, task int) {
 
 // packRows packs a panel of queries and of output gradients for one head, and
 // computes Σ dout·out of its rows.
-func (a *attentionGrad) packRows(head, panel int) {
+func (a *attentionGrad) packRows(w *worker, head, panel int) {
 	p := a.seq.rows[panel]
 	row := a.seq.spans[p.span].start + int(p.first)
 	at := head*a.rowCount + panel*tileRows*a.dim
 	packLeft(a.isa, a.queries[at:], factor{weights: bytesOf(a.q)}, row, int(p.n), head*a.dim, a.dim)
 	packLeft(a.isa, a.douts[at:], factor{weights: bytesOf(a.dout)}, row, int(p.n), head*a.dim, a.dim)
-	a.along(a.isa, a.queryRows, a.q, head, panel, a.seq.rowPanels, tileRows, p)
-	a.along(a.isa, a.doutRows, a.dout, head, panel, a.seq.rowPanels, tileRows, p)
+	a.along(w, a.isa, a.queryRows, a.q, head, panel, a.seq.rowPanels, tileRows, p)
+	a.along(w, a.isa, a.doutRows, a.dout, head, panel, a.seq.rowPanels, tileRows, p)
 	for t := row; t < row+int(p.n); t++ {
 		out := a.out.row(t)[head*a.dim:][:a.dim]
 		dout := bytesOf(matrix{a.dout.row(t)[head*a.dim:][:a.dim], 1, a.dim, a.dim})

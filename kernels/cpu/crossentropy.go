@@ -171,9 +171,9 @@ func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) {
 func (c *crossEntropy) do(w *worker, task int) {
 	switch c.phase {
 	case lossPackX:
-		c.packRows(task)
+		c.packRows(w, task)
 	case lossPackWords:
-		c.packWords(task)
+		c.packWords(w, task)
 	case lossWeights:
 		c.weights(w, task)
 	default:
@@ -192,34 +192,34 @@ func (c *crossEntropy) do(w *worker, task int) {
 	}
 }
 
-func (c *crossEntropy) packRows(panel int) {
+func (c *crossEntropy) packRows(w *worker, panel int) {
 	i := panel * tileRows
 	count := min(tileRows, c.n-i)
 	packLeftPanel(c.v, c.packX, c.logit, c.depth, ceil(c.n, tileRows), panel, i, count)
 	for n := range c.terms {
 		t := &c.terms[n]
 		if t.dw.present() {
-			packAlong(c.v, t.xRows[i*tileCols:], c.n*tileCols, factor{weights: bytesOf(t.x), along: true, scale: 1}, t.x.cols, i, count)
+			packAlong(w, c.v, t.xRows[i*tileCols:], c.n*tileCols, factor{weights: bytesOf(t.x), along: true, scale: 1}, t.x.cols, i, count)
 		}
 	}
 }
 
 // packAlong packs rows p0 to p0+k of a factor with n columns, panel elements
 // apart.
-func packAlong(v *vectors, dst []float32, panel int, f factor, n, p0, k int) {
+func packAlong(w *worker, v *vectors, dst []float32, panel int, f factor, n, p0, k int) {
 	for j := 0; j < n; j += tileCols {
-		packRight(v, dst[j/tileCols*panel:], f, j, min(tileCols, n-j), p0, k)
+		packRight(w, v, dst[j/tileCols*panel:], f, j, min(tileCols, n-j), p0, k)
 	}
 }
 
-func (c *crossEntropy) packWords(panel int) {
+func (c *crossEntropy) packWords(w *worker, panel int) {
 	j := panel * tileCols
 	count := min(tileCols, c.wordsN-j)
-	packRightPanel(c.v, c.packW, c.logit, c.depth, ceil(c.wordsN, tileCols), panel, c.words0+j, count)
+	packRightPanel(w, c.v, c.packW, c.logit, c.depth, ceil(c.wordsN, tileCols), panel, c.words0+j, count)
 	for n := range c.terms {
 		t := &c.terms[n]
 		if c.dx && t.dx.present() {
-			packAlong(c.v, t.wordRows[j*tileCols:], c.wordsN*tileCols, factor{t.w, true, t.scale}, t.x.cols, c.words0+j, count)
+			packAlong(w, c.v, t.wordRows[j*tileCols:], c.wordsN*tileCols, factor{t.w, true, t.scale}, t.x.cols, c.words0+j, count)
 		}
 	}
 }
@@ -338,7 +338,7 @@ func (c *crossEntropy) finish(w *worker, row int) {
 
 func (c *crossEntropy) addTarget(w *worker, t *headTerm, dx []float32, word int, factor float32) {
 	row, dtype := t.w.at(word, 0), t.w.dtype
-	if dtype == kernels.F64 {
+	if !t.w.direct() {
 		wide := w.private[:len(dx)]
 		t.w.decode(c.v, wide, word, 0)
 		row, dtype = bytesOf(matrix{wide, 1, len(wide), len(wide)}).data, kernels.F32

@@ -115,13 +115,13 @@ func packLeftBlock(v *vectors, dst []float32, terms []term, p, k, i, count int) 
 }
 
 // packRightPanel packs columns j to j+count with all their depth.
-func packRightPanel(v *vectors, dst []float32, terms []term, depth, panels, panel, j, count int) {
+func packRightPanel(w *worker, v *vectors, dst []float32, terms []term, depth, panels, panel, j, count int) {
 	block := depthBlock(depth)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
 		d := dst[(p*panels+panel*k)*tileCols:]
 		eachTerm(terms, p, k, func(t *term, first, at, n int) {
-			packRight(v, d[at*tileCols:], t.right, j, count, first, n)
+			packRight(w, v, d[at*tileCols:], t.right, j, count, first, n)
 		})
 	}
 }
@@ -227,9 +227,9 @@ func guided(cuts []int, n, most, threads int) []int {
 // gemmPack packs one panel of the right factor.
 type gemmPack gemm
 
-func (g *gemmPack) do(_ *worker, task int) {
+func (g *gemmPack) do(w *worker, task int) {
 	j := task * tileCols
-	packRightPanel(g.v, g.packB, g.terms, g.depth, ceil(g.nb, tileCols), task, g.j0+j, min(tileCols, g.nb-j))
+	packRightPanel(w, g.v, g.packB, g.terms, g.depth, ceil(g.nb, tileCols), task, g.j0+j, min(tileCols, g.nb-j))
 }
 
 // gemmMultiply computes one rectangle of C, over the whole depth.

@@ -1655,6 +1655,146 @@ loop:
 	VZEROUPPER
 	RET
 
+// func avx2BlocksQ8_0(dst []float32, src *byte)
+// Requires: AVX, AVX2, F16C
+TEXT ·avx2BlocksQ8_0(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ src+24(FP), DX
+	SHRQ $0x05, CX
+	JZ   done
+
+loop:
+	VPBROADCASTW (DX), X0
+	VCVTPH2PS    X0, Y0
+	VPMOVSXBD    2(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VPMOVSXBD    10(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	VPMOVSXBD    18(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 64(AX)
+	VPMOVSXBD    26(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 96(AX)
+	ADDQ         $0x80, AX
+	ADDQ         $0x22, DX
+	DECQ         CX
+	JNZ          loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func avx2BlocksQ4_0(dst []float32, src *byte)
+// Requires: AVX, AVX2, F16C, FMA3
+TEXT ·avx2BlocksQ4_0(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ src+24(FP), DX
+	SHRQ $0x05, CX
+	JZ   done
+
+loop:
+	VPBROADCASTW (DX), X0
+	VCVTPH2PS    X0, Y0
+	VMULPS       word_c1000000<>+0(SB), Y0, Y1
+	VMOVDQU      word_0000000f<>+0(SB), Y2
+	VPMOVZXBD    2(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, (AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, 64(AX)
+	VPMOVZXBD    10(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, 32(AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, 96(AX)
+	ADDQ         $0x80, AX
+	ADDQ         $0x12, DX
+	DECQ         CX
+	JNZ          loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA word_c1000000<>+0(SB)/4, $0xc1000000
+DATA word_c1000000<>+4(SB)/4, $0xc1000000
+DATA word_c1000000<>+8(SB)/4, $0xc1000000
+DATA word_c1000000<>+12(SB)/4, $0xc1000000
+DATA word_c1000000<>+16(SB)/4, $0xc1000000
+DATA word_c1000000<>+20(SB)/4, $0xc1000000
+DATA word_c1000000<>+24(SB)/4, $0xc1000000
+DATA word_c1000000<>+28(SB)/4, $0xc1000000
+GLOBL word_c1000000<>(SB), RODATA|NOPTR, $32
+
+DATA word_0000000f<>+0(SB)/4, $0x0000000f
+DATA word_0000000f<>+4(SB)/4, $0x0000000f
+DATA word_0000000f<>+8(SB)/4, $0x0000000f
+DATA word_0000000f<>+12(SB)/4, $0x0000000f
+DATA word_0000000f<>+16(SB)/4, $0x0000000f
+DATA word_0000000f<>+20(SB)/4, $0x0000000f
+DATA word_0000000f<>+24(SB)/4, $0x0000000f
+DATA word_0000000f<>+28(SB)/4, $0x0000000f
+GLOBL word_0000000f<>(SB), RODATA|NOPTR, $32
+
+// func avx2BlocksQ4_1(dst []float32, src *byte)
+// Requires: AVX, AVX2, F16C, FMA3
+TEXT ·avx2BlocksQ4_1(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ src+24(FP), DX
+	SHRQ $0x05, CX
+	JZ   done
+
+loop:
+	VPBROADCASTW (DX), X0
+	VCVTPH2PS    X0, Y0
+	VPBROADCASTW 2(DX), X1
+	VCVTPH2PS    X1, Y1
+	VMOVDQU      word_0000000f<>+0(SB), Y2
+	VPMOVZXBD    4(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, (AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, 64(AX)
+	VPMOVZXBD    12(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, 32(AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, 96(AX)
+	ADDQ         $0x80, AX
+	ADDQ         $0x14, DX
+	DECQ         CX
+	JNZ          loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func avx2Scale(y []float32, a float32)
 // Requires: AVX
 TEXT ·avx2Scale(SB), NOSPLIT|NOFRAME, $0-28

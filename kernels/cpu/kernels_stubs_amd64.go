@@ -58,6 +58,15 @@ func avx2AxpyBF16(y []float32, w *byte, a float32)
 // avx2Across6 is vectors.across6.
 func avx2Across6(dst *float32, src *byte, stride int, k int)
 
+// avx2BlocksQ8_0 is vectors.blocks.
+func avx2BlocksQ8_0(dst []float32, src *byte)
+
+// avx2BlocksQ4_0 is vectors.blocks.
+func avx2BlocksQ4_0(dst []float32, src *byte)
+
+// avx2BlocksQ4_1 is vectors.blocks.
+func avx2BlocksQ4_1(dst []float32, src *byte)
+
 // avx2Scale is vectors.scale.
 func avx2Scale(y []float32, a float32)
 

@@ -38,22 +38,29 @@ type weights struct {
 
 func weightsOf(t *kernels.Tensor) weights {
 	h, ok := t.Buf.(kernels.Host)
-	if !ok || !t.DType.Float() {
+	if !ok || !t.DType.Float() && !t.DType.Quantised() {
 		panic(fmt.Sprintf("cpu: %v: not floats in host memory", t))
 	}
 	if t.Rows == 0 || t.Cols == 0 {
 		return weights{dtype: t.DType, rows: t.Rows, cols: t.Cols, stride: t.Stride}
 	}
 	n := (t.Rows-1)*t.Stride + t.Cols
-	return weights{h[t.Off : t.Off+n*t.DType.Size()], t.DType, t.Rows, t.Cols, t.Stride}
+	return weights{h[t.Off : t.Off+t.DType.Bytes(n)], t.DType, t.Rows, t.Cols, t.Stride}
 }
 
-// at returns the bytes from element (i, j) on.
-func (w weights) at(i, j int) []byte { return w.data[(i*w.stride+j)*w.dtype.Size():] }
+// at returns the bytes from element (i, j) on, which a block starts with.
+func (w weights) at(i, j int) []byte { return w.data[w.dtype.Bytes(i*w.stride+j):] }
+
+// direct says whether the vectors read the type as it is stored.
+func (w weights) direct() bool { return w.dtype != kernels.F64 && !w.dtype.Quantised() }
 
 // decode widens n elements from (i, j) on.
 func (w weights) decode(v *vectors, dst []float32, i, j int) {
 	if len(dst) == 0 {
+		return
+	}
+	if w.dtype.Quantised() {
+		w.decodeBlocks(v, dst, i, j)
 		return
 	}
 	src := w.at(i, j)
@@ -63,6 +70,17 @@ func (w weights) decode(v *vectors, dst []float32, i, j int) {
 		return
 	}
 	v.widen[w.dtype](dst, &src[0])
+}
+
+// decodeBlocks decodes what is whole groups with the vectors, where they can.
+func (w weights) decodeBlocks(v *vectors, dst []float32, i, j int) {
+	row := w.at(i, 0)
+	if f := v.blocks[w.dtype]; f != nil && j%kernels.Group == 0 && len(dst) >= kernels.Group {
+		n := len(dst) &^ (kernels.Group - 1)
+		f(dst[:n], &row[w.dtype.Bytes(j)])
+		dst, j = dst[n:], j+n
+	}
+	kernels.DecodeRange(dst, row, j, w.dtype)
 }
 
 // bytesOf is a matrix seen as weights.

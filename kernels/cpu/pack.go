@@ -19,7 +19,11 @@ type factor struct {
 
 // packRight writes the panel of columns j to j+count (at most tileCols) and
 // depths p0 to p0+k: dst[p·tileCols + c], with zeros where count ends early.
-func packRight(v *vectors, dst []float32, f factor, j, count, p0, k int) {
+func packRight(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k int) {
+	if f.dtype.Quantised() {
+		packBlocks(w, v, dst, f, j, count, p0, k)
+		return
+	}
 	done := 0
 	if count == tileCols && f.dtype != kernels.F64 && k > 0 {
 		stride := f.stride * f.dtype.Size()
@@ -38,6 +42,51 @@ func packRight(v *vectors, dst []float32, f factor, j, count, p0, k int) {
 			d[c] = f.scale * f.element(j+c, p0+p)
 		}
 	}
+}
+
+// packBlocks is packRight for quantised types, which are decoded first.
+func packBlocks(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k int) {
+	if f.along {
+		for p := range k {
+			d := dst[p*tileCols:][:tileCols]
+			w.decodeSome(v, d[:count], f.weights, p0+p, j)
+			v.scale(d[:count], f.scale)
+			clear(d[count:])
+		}
+		return
+	}
+	for at := 0; at < k; {
+		n := min(wideCols-(p0+at)%kernels.Group, k-at) // to the end of a group
+		for r := range count {
+			f.decode(v, w.wide[r*wideCols:][:n], j+r, p0+at)
+		}
+		clear(w.wide[count*wideCols:])
+		whole := n &^ 7
+		if whole > 0 {
+			v.across[kernels.F32](&dst[at*tileCols], (*byte)(unsafe.Pointer(&w.wide[0])), 4*wideCols, whole, f.scale)
+		}
+		for p := whole; p < n; p++ {
+			for r := range tileCols {
+				dst[(at+p)*tileCols+r] = f.scale * w.wide[r*wideCols+p]
+			}
+		}
+		at += n
+	}
+}
+
+// wideCols is how many depths of quantised rows are decoded at a time.
+const wideCols = 2 * kernels.Group
+
+// decodeSome decodes a few elements by way of their whole group, where the
+// vectors decode those.
+func (w *worker) decodeSome(v *vectors, dst []float32, q weights, i, j int) {
+	first := j &^ (kernels.Group - 1)
+	if f := v.blocks[q.dtype]; f != nil && j+len(dst) <= first+kernels.Group {
+		f(w.wide[:kernels.Group], &q.at(i, first)[0])
+		copy(dst, w.wide[j-first:])
+		return
+	}
+	q.decode(v, dst, i, j)
 }
 
 // element returns one element, unscaled: the way for edges and for F64.

@@ -36,6 +36,7 @@ type worker struct {
 	wake    chan struct{}
 	private []float32 // scratch of this worker, for the operation in flight
 	edge    []float32 // one micro-tile
+	wide    []float32 // [tileCols, wideCols], decoded
 }
 
 // The states of a worker's slot. The caller offers a job; the worker takes
@@ -56,7 +57,7 @@ const spin = 50 * time.Microsecond
 func newPool(n int) *pool {
 	p := &pool{}
 	for i := range n {
-		w := &worker{pool: p, wake: make(chan struct{}, 1), edge: make([]float32, tileRows*tileCols)}
+		w := &worker{pool: p, wake: make(chan struct{}, 1), edge: make([]float32, tileRows*tileCols), wide: make([]float32, tileCols*wideCols)}
 		p.workers = append(p.workers, w)
 		if i > 0 {
 			p.done.Add(1)

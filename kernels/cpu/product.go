@@ -118,7 +118,7 @@ func (b *Backend) productThin(o *kernels.Product, bias, mem []float32) {
 	*t = thinProduct{v: b.v, o: o, out: view(o.Out), base: optional(o.Add), bias: bias, pack: mem}
 	for i := range o.Terms {
 		f := productTerm(o.Terms[i])
-		packThin(b.v, mem, f.right, t.out.cols, f.depth, depthBlock(f.depth))
+		packThin(b.pool.workers[0], b.v, mem, f.right, t.out.cols, f.depth, depthBlock(f.depth))
 		mem = mem[ceil(t.out.cols, tileCols)*tileCols*f.depth:]
 	}
 	tasks := ceil(t.out.rows, thinRows)
@@ -145,12 +145,12 @@ func (t *thinProduct) do(w *worker, task int) {
 
 // packThin packs the right factor of a product with few columns, block by
 // block of the depth.
-func packThin(v *vectors, dst []float32, f factor, n, depth, block int) {
+func packThin(w *worker, v *vectors, dst []float32, f factor, n, depth, block int) {
 	panels := ceil(n, tileCols)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
 		for j := range panels {
-			packRight(v, dst[(p*panels+j*k)*tileCols:], f, j*tileCols, min(tileCols, n-j*tileCols), p, k)
+			packRight(w, v, dst[(p*panels+j*k)*tileCols:], f, j*tileCols, min(tileCols, n-j*tileCols), p, k)
 		}
 	}
 }
@@ -189,11 +189,11 @@ const (
 )
 
 // rowsPrivate is room for partial sums, and for a row of weights that must be
-// narrowed from F64.
+// decoded.
 func rowsPrivate(o *kernels.Product) int {
 	n := 0
 	for _, t := range o.Terms {
-		if t.W.DType == kernels.F64 {
+		if t.W.DType == kernels.F64 || t.W.DType.Quantised() {
 			n = max(n, t.X.Cols, rowsCols)
 		}
 	}
@@ -258,7 +258,7 @@ func (r *rowsProduct) along(w *worker, x matrix, wt weights, scale float32, j, n
 
 // stored returns n weights from (i, j) on in a type that the vectors read.
 func (r *rowsProduct) stored(w *worker, wt weights, i, j, n int) (kernels.DType, *byte) {
-	if wt.dtype != kernels.F64 {
+	if wt.direct() {
 		return wt.dtype, &wt.at(i, j)[0]
 	}
 	row := w.private[:n]

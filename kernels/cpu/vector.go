@@ -35,6 +35,10 @@ type vectors struct {
 	// along packs the first 16 elements of k rows: dst[p·16+j] = scale·row p[j].
 	along [kernels.BF16 + 1]func(dst *float32, src *byte, stride, k int, scale float32)
 
+	// blocks decodes whole blocks of a quantised type of 32 elements; nil where
+	// Go does.
+	blocks [kernels.Q6_K + 1]func(dst []float32, src *byte)
+
 	widen [kernels.BF16 + 1]func(dst []float32, src *byte)        // dst = src
 	dot   [kernels.BF16 + 1]func(x []float32, w *byte) float32    // Σ x·w
 	axpy  [kernels.BF16 + 1]func(y []float32, w *byte, a float32) // y += a·w

@@ -70,7 +70,7 @@ func thinGradNeed(long, thin, depth int) need {
 
 func (t *thinGrad) run(p *pool) {
 	depth := t.long.rows
-	packThin(t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth, thinGradDepth)
+	packThin(p.workers[0], t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth, thinGradDepth)
 	tasks := ceil(t.long.cols, thinGradRows)
 	if t.dw.rows*t.dw.cols*depth < smallWork {
 		p.inline(t, tasks)

@@ -24,6 +24,7 @@ func cases() []*testCase {
 	embeddings(add)
 	norms(add)
 	products(add)
+	quantised(add)
 	rotaries(add)
 	attentions(add)
 	softmaxes(add)
@@ -130,6 +131,38 @@ func products(add adder) {
 		})
 		add(fmt.Sprintf("bias_grad %d×%d", s.t, s.n), func(g *rig) kernels.Op {
 			return &kernels.BiasGrad{DY: g.in("dy", s.t, s.n), DBias: g.change("dbias", 1, s.n)}
+		})
+	}
+}
+
+// quantised weights have rows of whole blocks; the shapes make packing start and
+// end within a group.
+func quantised(add adder) {
+	for _, d := range []kernels.DType{kernels.Q8_0, kernels.Q4_0, kernels.Q4_1, kernels.Q5_0, kernels.Q5_1, kernels.Q4_K, kernels.Q5_K, kernels.Q6_K} {
+		b := d.Block()
+		for _, s := range []struct{ t, n, k int }{{1, 70, b}, {3, 33, 2 * b}, {9, 40, 768}} {
+			for _, u := range []int{0, 4} { // a term before it shifts its blocks
+				name := fmt.Sprintf("%d×%d×%d+%d %v", s.t, s.n, s.k, u, d)
+				add("product "+name, func(g *rig) kernels.Op {
+					o := &kernels.Product{Out: g.out("out", s.t, s.n)}
+					if u > 0 {
+						o.Terms = append(o.Terms, kernels.Term{X: g.in("u", s.t, u), W: g.weight("b", kernels.F32, s.n, u), Scale: -1})
+					}
+					o.Terms = append(o.Terms, kernels.Term{X: g.in("x", s.t, s.k), W: g.weight("w", d, s.n, s.k), Scale: 0.5})
+					return o
+				})
+			}
+			add(fmt.Sprintf("product transposed %d×%d×%d %v", s.t, s.k, s.n, d), func(g *rig) kernels.Op {
+				return &kernels.Product{Terms: []kernels.Term{{X: g.in("x", s.t, s.n), W: g.weight("w", d, s.n, s.k), Transposed: true, Scale: 0.5}},
+					Out: g.out("out", s.t, s.k)}
+			})
+		}
+		add(fmt.Sprintf("embed %v", d), func(g *rig) kernels.Op {
+			return &kernels.Embed{Tokens: g.indices("tokens", g.below(5, 9)), Table: g.weight("table", d, 9, 2*b), Out: g.out("out", 5, 2*b), Scale: 1.5}
+		})
+		add(fmt.Sprintf("cross_entropy %v", d), func(g *rig) kernels.Op {
+			return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(7, 40)), Loss: g.out("loss", 7, 1), LogitScale: 1,
+				Terms: []kernels.HeadTerm{{X: g.in("x", 7, b), W: g.weight("w", d, 40, b), Scale: 1, DX: g.out("dx", 7, b)}}}
 		})
 	}
 }

@@ -228,9 +228,12 @@ func (g *rig) flat(name string, role role, n int, values []float64) *kernels.Ten
 // weight returns a frozen weight of a stored type. Rows are adjacent, as in
 // files. The values are those that the type can hold.
 func (g *rig) weight(name string, d kernels.DType, rows, cols int) *kernels.Tensor {
-	v := g.normal(rows*cols, 1)
-	b := make([]byte, len(v)*d.Size())
-	kernels.EncodeFloat64(b, v, d)
+	b := make([]byte, d.Bytes(rows*cols))
+	if d.Quantised() {
+		g.blocks(b, d)
+	} else {
+		kernels.EncodeFloat64(b, g.normal(rows*cols, 1), d)
+	}
 	t := &kernels.Tensor{Name: name, DType: d, Rows: rows, Cols: cols, Stride: cols}
 	buf, err := g.backend.Wrap(b)
 	if err != nil {
@@ -239,6 +242,28 @@ func (g *rig) weight(name string, d kernels.DType, rows, cols int) *kernels.Tens
 	t.Buf = buf
 	g.tensors = append(g.tensors, tensor{t, input, b})
 	return t
+}
+
+// blocks fills blocks of a quantised type with any bytes, and their scales, which
+// are half-precision numbers, with small ones.
+func (g *rig) blocks(b []byte, d kernels.DType) {
+	for i := range b {
+		g.draws++
+		b[i] = byte(random.At(11, random.Init, 2, g.draws)[0])
+	}
+	scales, scale := []int{0, 2}, 0.01 // places in a block
+	switch d {
+	case kernels.Q8_0, kernels.Q4_0, kernels.Q5_0:
+		scales = []int{0}
+	case kernels.Q6_K:
+		scales, scale = []int{208}, 1e-4
+	}
+	size := d.Bytes(d.Block())
+	for at := 0; at < len(b); at += size {
+		for i, s := range g.normal(len(scales), scale) {
+			kernels.EncodeFloat64(b[at+scales[i]:][:2], []float64{s}, kernels.F16)
+		}
+	}
 }
 
 // indices returns a column of I32.

@@ -6,7 +6,7 @@ func embed(o *kernels.Embed) {
 	tokens, out := indices(o.Tokens), at(o.Out)
 	for t, token := range tokens {
 		row := *o.Table
-		row.Rows, row.Off = 1, o.Table.Off+int(token)*o.Table.Stride*o.Table.DType.Size()
+		row.Rows, row.Off = 1, o.Table.Off+o.Table.DType.Bytes(int(token)*o.Table.Stride)
 		for j, v := range row.Float64s() {
 			out.row(t)[j] = o.Scale * v
 		}

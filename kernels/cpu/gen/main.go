@@ -12,6 +12,7 @@ func main() {
 	tiles()
 	wideTile()
 	packing()
+	quantised()
 	vectorKernels()
 	reductions()
 	activations()

@@ -1,0 +1,77 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// quantised decodes blocks of 32 of ggml's types, eight elements at a time. The
+// arithmetic is that of kernels.DecodeRange: scale·q + offset, rounded once for
+// the product (which is exact) and once for the sum.
+func quantised() {
+	blocks("Q8_0", 34, func(src Register) func(dst Register) {
+		scale := half(Mem{Base: src})
+		return func(dst Register) {
+			for i := range 4 {
+				v := YMM()
+				VPMOVSXBD(Mem{Base: src, Disp: 2 + 8*i}, v)
+				VCVTDQ2PS(v, v)
+				VMULPS(scale, v, v)
+				VMOVUPS(v, Mem{Base: dst, Disp: 32 * i})
+			}
+		}
+	})
+	blocks("Q4_0", 18, func(src Register) func(dst Register) {
+		scale, offset := half(Mem{Base: src}), YMM()
+		VMULPS(number(-8), scale, offset)
+		return func(dst Register) { nibbles(Mem{Base: src, Disp: 2}, scale, offset, dst) }
+	})
+	blocks("Q4_1", 20, func(src Register) func(dst Register) {
+		scale, offset := half(Mem{Base: src}), half(Mem{Base: src, Disp: 2})
+		return func(dst Register) { nibbles(Mem{Base: src, Disp: 4}, scale, offset, dst) }
+	})
+}
+
+// half returns a half-precision number in all elements.
+func half(m Mem) VecVirtual {
+	v := YMM()
+	VPBROADCASTW(m, v.AsX())
+	VCVTPH2PS(v.AsX(), v)
+	return v
+}
+
+// nibbles decodes the low halves of sixteen bytes, then the high ones.
+func nibbles(q Mem, scale, offset VecVirtual, dst Register) {
+	mask := YMM()
+	VMOVDQU(word(15), mask)
+	for i := range 2 {
+		low, high := YMM(), YMM()
+		VPMOVZXBD(q.Offset(8*i), low)
+		VPSRLD(Imm(4), low, high)
+		VPAND(mask, low, low)
+		for j, v := range []VecVirtual{low, high} {
+			VCVTDQ2PS(v, v)
+			VFMADD213PS(offset, scale, v)
+			VMOVUPS(v, Mem{Base: dst, Disp: 64*j + 32*i})
+		}
+	}
+}
+
+// blocks is a loop over blocks of 32 elements; scales loads those of a block and
+// returns what decodes it.
+func blocks(name string, size int, scales func(src Register) func(dst Register)) {
+	TEXT("avx2Blocks"+name, NOSPLIT|NOFRAME, "func(dst []float32, src *byte)")
+	Doc("avx2Blocks" + name + " is vectors.blocks.")
+	dst, n, src := Load(Param("dst").Base(), GP64()), Load(Param("dst").Len(), GP64()), Load(Param("src"), GP64())
+	SHRQ(Imm(5), n)
+	JZ(LabelRef("done"))
+	Label("loop")
+	scales(src)(dst)
+	ADDQ(Imm(128), dst)
+	ADDQ(Imm(uint64(size)), src)
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	Label("done")
+	end()
+}
