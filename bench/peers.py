@@ -223,7 +223,7 @@ STEP = re.compile(r"step +\d+/.*  loss (\S+)")
 def watch(command, env, errors, timeout):
     """Runs a stack and reads what it tells; the time of a line is the time at which it arrives here."""
     found = {"losses": [], "arrivals": [], "versions": {}}
-    began = time.perf_counter()
+    busy, began = busy_seconds(), time.perf_counter()
     with open(errors, "w") as stderr:
         p = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=stderr, env=env, text=True, start_new_session=True)
     late = threading.Timer(timeout, os.killpg, (p.pid, signal.SIGKILL))  # the compilers that it started, too
@@ -250,8 +250,19 @@ def watch(command, env, errors, timeout):
         raise Unavailable(last_line(errors.read_text()) or f"exit status {p.returncode}")
     if len(found["losses"]) <= WARMUP:
         raise Unavailable(f"{len(found['losses'])} steps in {found['seconds']:.0f} s")
+    if busy is not None:
+        found["others_cores"] = max(0, busy_seconds() - busy - usage.ru_utime - usage.ru_stime) / found["seconds"]
     found["peak_bytes"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return found
+
+
+def busy_seconds():
+    """Core seconds that this machine has worked or had taken away by its host, or None where the system does not tell."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, idle, wait, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 # What is told of the machine and the versions.

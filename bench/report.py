@@ -63,11 +63,11 @@ def table(results):
 
 def rows(found, steps):
     reference = next((f["speed"]["of"] for f in found.values() if "speed" in f), "eager")
-    yield f"| | tokens/s | × {NAMES[reference]} | by round | of FMA peak | peak memory, MiB | first step after, s | losses agree within |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    yield f"| | tokens/s | × {NAMES[reference]} | by round | of FMA peak | peak memory, MiB | first step after, s | losses agree within | others' load, cores |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
     for stack, f in found.items():
         if "error" in f:
-            yield f"| {NAMES[stack]} | not measured: {f['error'].replace('|', '/')} | | | | | | |"
+            yield f"| {NAMES[stack]} | not measured: {f['error'].replace('|', '/')} | | | | | | | |"
             continue
         share = f"{100 * f['share_of_peak']:.0f} %" if "share_of_peak" in f else ""
         done = min(len(r["losses"]) for r in f["rounds"])
@@ -75,8 +75,10 @@ def rows(found, steps):
         by_round = ", ".join(f"{x:.2f}" for x in f["speed"]["by_round"])
         loss = f["loss"]
         agree = f"{loss['worst']:.1e}" + ("" if loss["agrees"] else f": NO, step {loss['step']}")
+        others = [r["others_cores"] for r in f["rounds"] if "others_cores" in r]
+        load = f"{max(others):.1f}" if others else ""
         yield (f"| {name} | {f['tokens_per_s']:.0f} | {f['speed']['ratio']:.2f} | {by_round} | {share} | "
-               f"{f['peak_bytes'] / 2**20:.0f} | {f['first_step_s']:.1f} | {agree} |")
+               f"{f['peak_bytes'] / 2**20:.0f} | {f['first_step_s']:.1f} | {agree} | {load} |")
 
 
 def write(results, folder):
