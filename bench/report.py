@@ -6,6 +6,7 @@ from statistics import median
 NAMES = {"graft": "graft", "eager": "PyTorch + PEFT", "compile": "PyTorch + PEFT, torch.compile", "mlx": "mlx-lm, CPU"}
 TITLES = {"all": "Loss on all tokens", "masked": "Loss on completions, a quarter of the tokens"}
 AGREE = 1e-4  # relative difference of losses
+QUIET = 0.2  # cores that others may use before speeds are doubted
 MARKS = "<!-- results -->", "<!-- /results -->"
 
 
@@ -58,6 +59,8 @@ def table(results):
     ]
     for losses, found in results["losses"].items():
         lines += ["", f"**{TITLES[losses]}**", "", *rows(found, job["steps"])]
+    if any(r.get("others_cores", 0) > QUIET for found in results["losses"].values() for f in found.values() for r in f.get("rounds", [])):
+        lines += ["", "**Others kept this machine busy in some of these runs: their speeds, first steps and ratios say nothing.**"]
     return "\n".join(lines) + "\n"
 
 
