@@ -11,7 +11,7 @@ package cpu
 // arithmetic and no second pass over C.
 
 const (
-	maxDepth   = 1040   // few passes over C, and a right panel hardly larger than the first cache
+	maxDepth   = 1040    // few passes over C, and a right panel hardly larger than the first cache
 	taskRows   = 10      // panels of tileRows per task: with the depth, half a 512 KiB cache
 	taskCols   = 12      // least panels of tileCols that are packed at a time
 	packBudget = 4 << 20 // elements that the packed right factor may take

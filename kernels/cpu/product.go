@@ -1,6 +1,10 @@
 package cpu
 
-import "graft/kernels"
+import (
+	"unsafe"
+
+	"graft/kernels"
+)
 
 // A product takes one of three ways, by its shape alone: few rows read the
 // weights once and need no packing; few columns (a low-rank projection) leave
@@ -100,8 +104,8 @@ func (b *Backend) start(o *kernels.Product, bias []float32) {
 	e.run(b.pool)
 }
 
-// thinProduct is a product with few columns: the weights are packed whole,
-// the rows of X are read in place, a few panels per task.
+// thinProduct is a product with few columns: the weights are packed whole, or lie
+// as if they were, and the rows of X are read in place, a few panels per task.
 type thinProduct struct {
 	v    *vectors
 	o    *kernels.Product
@@ -118,6 +122,9 @@ func (b *Backend) productThin(o *kernels.Product, bias, mem []float32) {
 	*t = thinProduct{v: b.v, o: o, out: view(o.Out), base: optional(o.Add), bias: bias, pack: mem}
 	for i := range o.Terms {
 		f := productTerm(o.Terms[i])
+		if _, ok := inPlace(&o.Terms[i]); ok {
+			continue
+		}
 		packThin(b.pool.workers[0], b.v, mem, f.right, t.out.cols, f.depth, depthBlock(f.depth))
 		mem = mem[ceil(t.out.cols, tileCols)*tileCols*f.depth:]
 	}
@@ -138,9 +145,25 @@ func (t *thinProduct) do(w *worker, task int) {
 	pack := t.pack
 	for n := range t.o.Terms {
 		x := view(t.o.Terms[n].X)
-		t.multiply(w, x, pack, i0, m)
+		if b, ok := inPlace(&t.o.Terms[n]); ok {
+			t.multiply(w, x, b, float32(t.o.Terms[n].Scale), i0, m)
+			continue
+		}
+		t.multiply(w, x, matrix{data: pack}, 1, i0, m)
 		pack = pack[ceil(t.out.cols, tileCols)*tileCols*x.cols:]
 	}
+}
+
+// inPlace returns a weight whose rows are those of right panels: [k, n] in
+// float32, n whole panels.
+func inPlace(t *kernels.Term) (w matrix, ok bool) {
+	if !t.Transposed || t.W.DType != kernels.F32 || t.W.Cols%tileCols > 0 || t.W.Len() == 0 {
+		return w, false
+	}
+	if b := weightsOf(t.W).data; uintptr(unsafe.Pointer(&b[0]))%4 > 0 {
+		return w, false
+	}
+	return view(t.W), true
 }
 
 // packThin packs the right factor of a product with few columns, block by
@@ -155,20 +178,24 @@ func packThin(w *worker, v *vectors, dst []float32, f factor, n, depth, block in
 	}
 }
 
-// multiply adds the product of rows i0 to i0+m of x.
-func (t *thinProduct) multiply(w *worker, x matrix, pack []float32, i0, m int) {
+// multiply adds alpha times the product of rows i0 to i0+m of x and a weight: in
+// place, or where it has no stride, packed.
+func (t *thinProduct) multiply(w *worker, x, weight matrix, alpha float32, i0, m int) {
 	whole := m / tileRows * tileRows
 	panels, block := ceil(t.out.cols, tileCols), depthBlock(x.cols)
 	for p := 0; p < x.cols; p += block {
 		k := min(block, x.cols-p)
-		b := packedRight(pack, panels, p, k, 0)
+		b := right{weight.data[p*weight.stride:], tileCols, weight.stride}
+		if !weight.present() {
+			b = packedRight(weight.data, panels, p, k, 0)
+		}
 		if whole > 0 {
 			a := left{x.data[i0*x.stride+p:], tileRows * x.stride, x.stride, 1}
-			w.tiles(t.v, whole, t.out.cols, k, a, b, t.out.data[i0*t.out.stride:], t.out.stride, 1, true)
+			w.tiles(t.v, whole, t.out.cols, k, a, b, t.out.data[i0*t.out.stride:], t.out.stride, alpha, true)
 		}
 		if whole < m {
 			packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, m-whole, p, k)
-			w.tiles(t.v, m-whole, t.out.cols, k, packedLeft(w.private, 1, 0, k, 0), b, t.out.data[(i0+whole)*t.out.stride:], t.out.stride, 1, true)
+			w.tiles(t.v, m-whole, t.out.cols, k, packedLeft(w.private, 1, 0, k, 0), b, t.out.data[(i0+whole)*t.out.stride:], t.out.stride, alpha, true)
 		}
 	}
 }

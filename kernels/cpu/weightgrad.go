@@ -44,9 +44,9 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 	g.run(b.pool, mem)
 }
 
-// thinGrad is the gradient of a low-rank factor, C = long'·thin. The thin
-// matrix is packed whole as the right factor; the long one is read in place,
-// all but an incomplete last panel. Where the thin one is dy, C is dw
+// thinGrad is the gradient of a low-rank factor, C = long'·thin. Both are read
+// in place, but for an incomplete last panel of the long one, and a thin one
+// that is no whole panels, which is packed. Where the thin one is dy, C is dw
 // transposed.
 type thinGrad struct {
 	v          *vectors
@@ -70,7 +70,9 @@ func thinGradNeed(long, thin, depth int) need {
 
 func (t *thinGrad) run(p *pool) {
 	depth := t.long.rows
-	packThin(p.workers[0], t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth, thinGradDepth)
+	if t.thin.cols%tileCols > 0 {
+		packThin(p.workers[0], t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth, thinGradDepth)
+	}
 	tasks := ceil(t.long.cols, thinGradRows)
 	if t.dw.rows*t.dw.cols*depth < smallWork {
 		p.inline(t, tasks)
@@ -105,7 +107,10 @@ func (t *thinGrad) multiply(w *worker, i, m int, c []float32, ldc int) {
 	panels := ceil(n, tileCols)
 	for p := 0; p < depth; p += thinGradDepth {
 		k := min(thinGradDepth, depth-p)
-		b := packedRight(t.pack, panels, p, k, 0)
+		b := right{t.thin.data[p*t.thin.stride:], tileCols, t.thin.stride}
+		if n%tileCols > 0 {
+			b = packedRight(t.pack, panels, p, k, 0)
+		}
 		if whole > 0 {
 			a := left{t.long.data[p*t.long.stride+i:], tileRows, 1, t.long.stride}
 			w.tiles(t.v, whole, n, k, a, b, c, ldc, t.alpha, true)
