@@ -14,7 +14,7 @@ const (
 	maxDepth   = 1040    // few passes over C, and a right panel hardly larger than the first cache
 	taskRows   = 10      // panels of tileRows per task: with the depth, half a 512 KiB cache
 	taskCols   = 12      // least panels of tileCols that are packed at a time
-	packBudget = 4 << 20 // elements that the packed right factor may take
+	packBudget = 2 << 20 // elements that the packed right factor may take
 )
 
 // left is the left factor of a run of micro-tiles: panels of tileRows rows,
