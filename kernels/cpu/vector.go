@@ -2,6 +2,8 @@ package cpu
 
 import "graft/kernels"
 
+//go:generate go -C gen run ./neon -out ../neon_arm64.s -stubs ../neon_stubs_arm64.go
+
 // A micro-tile of a product is tileRows × tileCols elements: twelve vectors
 // of eight float32, what the sixteen AVX2 registers leave room for.
 const (

@@ -1,0 +1,44 @@
+package cpu
+
+import "graft/kernels"
+
+// available returns the instruction sets of this machine, the best last. Every
+// arm64 processor has NEON.
+func available() []*vectors { return []*vectors{&plain, &neon} }
+
+// neon is NEON, which includes fused multiply-add and half-precision conversion.
+var neon = vectors{
+	name:         "neon",
+	tile:         neonTile,
+	tilePacked:   neonTilePacked,
+	across:       perType(neonAcrossF32, neonAcrossF16, neonAcrossBF16),
+	across6:      neonAcross6,
+	along:        perType(neonAlongF32, neonAlongF16, neonAlongBF16),
+	widen:        perType(plain.widen[kernels.F32], neonWidenF16, neonWidenBF16),
+	dot:          perType(neonDotF32, neonDotF16, neonDotBF16),
+	axpy:         perType(neonAxpyF32, neonAxpyF16, neonAxpyBF16),
+	scale:        neonScale,
+	add:          neonAdd,
+	maxOf:        neonMax,
+	exp:          neonExp,
+	cap:          neonCap,
+	score:        neonScore,
+	sumSquares:   neonSumSquares,
+	sumSquares64: neonSumSquares64,
+	normalize:    neonNormalize,
+	dot3:         neonDot3,
+	normGrad:     neonNormGrad,
+	weightGrad:   neonWeightGrad,
+	rotate:       neonRotate,
+	unrotate:     neonUnrotate,
+	gated:        [3]func(out, gate, up []float32){neonSiLU, neonGELU, neonGELUTanh},
+	gatedGrad:    [3]func(dgate, dup, gate, up, dout []float32){neonSiLUGrad, neonGELUGrad, neonGELUTanhGrad},
+	dropout:      plainDropout,
+	adam: func(p, m, v, g []float32, c *adamFactors) {
+		neonAdam(p, m, v, g, &c.clip)
+	},
+	peak: func(rounds int) float64 {
+		neonFMA(rounds)
+		return float64(rounds) * 24 * 8
+	},
+}
