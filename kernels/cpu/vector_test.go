@@ -1,0 +1,131 @@
+package cpu
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"graft/kernels"
+)
+
+// loops runs each inner loop on slices of equal length, and returns its result.
+var loops = map[string]func(v *vectors, s [][]float32) float64{
+	"scale":        func(v *vectors, s [][]float32) float64 { v.scale(s[0], 1.5); return 0 },
+	"add":          func(v *vectors, s [][]float32) float64 { v.add(s[0], s[1], s[2]); return 0 },
+	"maxOf":        func(v *vectors, s [][]float32) float64 { return float64(v.maxOf(s[0])) },
+	"exp":          func(v *vectors, s [][]float32) float64 { return float64(v.exp(s[0], s[1], 0.5, 2)) },
+	"cap":          func(v *vectors, s [][]float32) float64 { v.cap(s[0], 3); return 0 },
+	"score":        func(v *vectors, s [][]float32) float64 { v.score(s[0], s[1], 2, 0.5, 1e-3); return 0 },
+	"sumSquares":   func(v *vectors, s [][]float32) float64 { return float64(v.sumSquares(s[0])) },
+	"sumSquares64": func(v *vectors, s [][]float32) float64 { return v.sumSquares64(s[0]) },
+	"normalize":    func(v *vectors, s [][]float32) float64 { v.normalize(s[0], s[1], s[2], 0.3); return 0 },
+	"dot3":         func(v *vectors, s [][]float32) float64 { return float64(v.dot3(s[0], s[1], s[2])) },
+	"normGrad":     func(v *vectors, s [][]float32) float64 { v.normGrad(s[0], s[1], s[2], s[3], 0.3, 0.7); return 0 },
+	"weightGrad":   func(v *vectors, s [][]float32) float64 { v.weightGrad(s[0], s[1], s[2], 0.3); return 0 },
+	"rotate":       func(v *vectors, s [][]float32) float64 { v.rotate(s[0], s[1], s[0], s[1], s[4], s[5]); return 0 },
+	"unrotate":     func(v *vectors, s [][]float32) float64 { v.unrotate(s[0], s[1], s[2], s[3], s[4], s[5]); return 0 },
+	"SiLU":         func(v *vectors, s [][]float32) float64 { v.gated[kernels.SiLU](s[0], s[1], s[2]); return 0 },
+	"GELU":         func(v *vectors, s [][]float32) float64 { v.gated[kernels.GELU](s[0], s[1], s[2]); return 0 },
+	"GELUTanh":     func(v *vectors, s [][]float32) float64 { v.gated[kernels.GELUTanh](s[0], s[1], s[2]); return 0 },
+	"SiLU grad": func(v *vectors, s [][]float32) float64 {
+		v.gatedGrad[kernels.SiLU](s[0], s[1], s[2], s[3], s[4])
+		return 0
+	},
+	"GELU grad": func(v *vectors, s [][]float32) float64 {
+		v.gatedGrad[kernels.GELU](s[0], s[1], s[2], s[3], s[4])
+		return 0
+	},
+	"GELUTanh grad": func(v *vectors, s [][]float32) float64 {
+		v.gatedGrad[kernels.GELUTanh](s[0], s[1], s[2], s[3], s[4])
+		return 0
+	},
+	"dropout": func(v *vectors, s [][]float32) float64 {
+		// The positions' upper words change within a vector.
+		v.dropout(s[0], s[1], &mask{seed: 5<<32 | 7, stream: 3, start: 1<<33 - 3, perRow: 1, least: 1 << 30, factor: 4. / 3}, 0, 0)
+		return 0
+	},
+	"adam": func(v *vectors, s [][]float32) float64 {
+		for i := range s[2] {
+			s[2][i] *= s[2][i]
+		}
+		v.adam(s[0], s[1], s[2], s[3], &adamFactors{0.5, 0.99, 0.9, 0.1, 0.999, 0.001, 0.01, 1.5, 1e-8})
+		return 0
+	},
+}
+
+// TestVectors compares every inner loop with its plain twin at every length
+// that has its own path, and what lies behind the slices.
+func TestVectors(t *testing.T) {
+	for name, run := range loops {
+		everyLength(t, name, func(v *vectors, s [][]float32, _ []byte) float64 { return run(v, s) })
+	}
+	for _, d := range []kernels.DType{kernels.F32, kernels.F16, kernels.BF16} {
+		stored := func(f func(v *vectors, s [][]float32, w *byte) float64) func(v *vectors, s [][]float32, w []byte) float64 {
+			return func(v *vectors, s [][]float32, w []byte) float64 {
+				x := make([]float64, len(s[5])+1) // an element at least, for its address
+				for i, y := range s[5] {
+					x[i] = float64(y)
+				}
+				kernels.EncodeFloat64(w[1:], x, d) // weights lie at any address
+				return f(v, s, &w[1])
+			}
+		}
+		everyLength(t, "widen "+d.String(), stored(func(v *vectors, s [][]float32, w *byte) float64 { v.widen[d](s[0], w); return 0 }))
+		everyLength(t, "dot "+d.String(), stored(func(v *vectors, s [][]float32, w *byte) float64 { return float64(v.dot[d](s[0], w)) }))
+		everyLength(t, "axpy "+d.String(), stored(func(v *vectors, s [][]float32, w *byte) float64 { v.axpy[d](s[0], w, 1.5); return 0 }))
+	}
+}
+
+func everyLength(t *testing.T, name string, run func(v *vectors, s [][]float32, w []byte) float64) {
+	for _, v := range available()[1:] {
+		for n := range 100 {
+			want, wantAll := runOn(&plain, n, run)
+			got, all := runOn(v, n, run)
+			if !near(got, want) {
+				t.Errorf("%s, %s of %d: %v, want %v", v.name, name, n, got, want)
+			}
+			for i, w := range wantAll {
+				for j := range w {
+					if !near(float64(all[i][j]), float64(w[j])) {
+						t.Fatalf("%s, %s of %d: slice %d, element %d is %v, want %v", v.name, name, n, i, j, all[i][j], w[j])
+					}
+				}
+			}
+		}
+	}
+}
+
+// runOn returns the result, and the slices with what lies behind them.
+func runOn(v *vectors, n int, run func(v *vectors, s [][]float32, w []byte) float64) (float64, [][]float32) {
+	r := rand.New(rand.NewPCG(uint64(n), 1))
+	all, s := make([][]float32, 6), make([][]float32, 6)
+	for i := range all {
+		all[i] = make([]float32, n+9)
+		for j := range all[i] {
+			all[i][j] = float32(r.NormFloat64())
+			if r.IntN(8) == 0 {
+				all[i][j] *= 20
+			}
+		}
+		s[i] = slices.Clip(all[i][:n])
+	}
+	return run(v, s, make([]byte, 4*n+5)), all
+}
+
+func near(a, b float64) bool { return a == b || math.Abs(a-b) <= 2e-5*(0.1+math.Abs(b)) }
+
+// TestNotANumber goes through what must show it, and past what must not.
+func TestNotANumber(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for _, v := range available() {
+		x := []float32{1, nan, 3, -inf, 2, nan, -1, 0, nan}
+		if m := v.maxOf(x); m != 3 {
+			t.Errorf("%s: the largest is %v", v.name, m)
+		}
+		out := make([]float32, len(x))
+		if sum := v.exp(out, x, 1, 0); sum == sum || out[1] == out[1] || out[8] == out[8] || out[3] > 1e-37 || !near(float64(out[6]), 1/math.E) {
+			t.Errorf("%s: exp is %v, of sum %v", v.name, out, sum)
+		}
+	}
+}
