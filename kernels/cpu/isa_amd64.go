@@ -1,13 +1,11 @@
 package cpu
 
 import (
-	"math"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
 
 	"graft/kernels"
-	"graft/kernels/random"
 )
 
 //go:generate go -C gen run . -out ../kernels_amd64.s -stubs ../kernels_stubs_amd64.go -pkg cpu
@@ -73,7 +71,7 @@ var avx2 = vectors{
 	unrotate:     avx2Unrotate,
 	gated:        [3]func(out, gate, up []float32){avx2SiLU, avx2GELU, avx2GELUTanh},
 	gatedGrad:    [3]func(dgate, dup, gate, up, dout []float32){avx2SiLUGrad, avx2GELUGrad, avx2GELUTanhGrad},
-	dropout:      avx2Mask,
+	dropout:      dropoutWithTail(avx2Dropout),
 	adam: func(p, m, v, g []float32, c *adamFactors) {
 		avx2Adam(p, m, v, g, &c.clip)
 	},
@@ -81,19 +79,6 @@ var avx2 = vectors{
 		avx2FMA(rounds)
 		return float64(rounds) * 12 * 16
 	},
-}
-
-// avx2Mask leaves to Go what does not fill eight positions.
-func avx2Mask(out, x []float32, d *mask, row, column uint64) {
-	n := len(out) &^ 31
-	if d.least > math.MaxUint32 {
-		n = 0
-	}
-	if n > 0 {
-		at := d.start + row*d.perRow + column/4
-		avx2Dropout(out[:n], x[:n], at, uint32(d.seed), uint32(d.seed>>32), d.stream, uint32(random.Dropout), uint32(d.least), d.factor)
-	}
-	plainDropout(out[n:], x[n:], d, row, column+uint64(n))
 }
 
 // rest returns the place of element n.

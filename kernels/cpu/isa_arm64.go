@@ -14,6 +14,7 @@ var neon = vectors{
 	across:       perType(neonAcrossF32, neonAcrossF16, neonAcrossBF16),
 	across6:      neonAcross6,
 	along:        perType(neonAlongF32, neonAlongF16, neonAlongBF16),
+	blocks:       [kernels.Q6_K + 1]func([]float32, *byte){kernels.Q8_0: neonBlocksQ8_0, kernels.Q4_0: neonBlocksQ4_0, kernels.Q4_1: neonBlocksQ4_1},
 	widen:        perType(plain.widen[kernels.F32], neonWidenF16, neonWidenBF16),
 	dot:          perType(neonDotF32, neonDotF16, neonDotBF16),
 	axpy:         perType(neonAxpyF32, neonAxpyF16, neonAxpyBF16),
@@ -33,7 +34,7 @@ var neon = vectors{
 	unrotate:     neonUnrotate,
 	gated:        [3]func(out, gate, up []float32){neonSiLU, neonGELU, neonGELUTanh},
 	gatedGrad:    [3]func(dgate, dup, gate, up, dout []float32){neonSiLUGrad, neonGELUGrad, neonGELUTanhGrad},
-	dropout:      plainDropout,
+	dropout:      dropoutWithTail(neonDropout),
 	adam: func(p, m, v, g []float32, c *adamFactors) {
 		neonAdam(p, m, v, g, &c.clip)
 	},

@@ -116,5 +116,17 @@ func neonGELUGrad(dgate, dup, gate, up, dout []float32)
 // neonAdam is vectors.adam; c points to an adamFactors.
 func neonAdam(p, m, v, g []float32, c *float32)
 
+// neonBlocksQ8_0 is vectors.blocks.
+func neonBlocksQ8_0(dst []float32, src *byte)
+
+// neonBlocksQ4_0 is vectors.blocks.
+func neonBlocksQ4_0(dst []float32, src *byte)
+
+// neonBlocksQ4_1 is vectors.blocks.
+func neonBlocksQ4_1(dst []float32, src *byte)
+
+// neonDropout is vectors.dropout from position at on, for a multiple of 32 elements.
+func neonDropout(out, x []float32, at uint64, key0, key1, stream, purpose, least uint32, factor float32)
+
 // neonFMA does rounds of 24 independent multiply-adds of four numbers.
 func neonFMA(rounds int)

@@ -129,3 +129,26 @@ func TestNotANumber(t *testing.T) {
 		}
 	}
 }
+
+// TestBlocks decodes whole blocks to the bits that DecodeRange gives.
+func TestBlocks(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, v := range available() {
+		for i, decode := range v.blocks {
+			d := kernels.DType(i)
+			for n := 0; decode != nil && n <= 3*kernels.Group; n += kernels.Group {
+				src := make([]byte, 1+d.Bytes(n)+1) // blocks lie at any address
+				for j := range src {
+					src[j] = byte(r.Uint32()) &^ 0x40 // no infinite scales
+				}
+				got, want := make([]float32, n+1), make([]float32, n+1)
+				got[n], want[n] = 7, 7
+				decode(got[:n], &src[1])
+				kernels.DecodeRange(want[:n], src[1:], 0, d)
+				if !slices.Equal(got, want) {
+					t.Errorf("%s, %d of %v: %v, want %v", v.name, n, d, got, want)
+				}
+			}
+		}
+	}
+}

@@ -50,6 +50,7 @@ type vec struct {
 	f      *function
 	number int
 	pinned bool
+	spent  bool // its stretch is written
 }
 
 // Format writes the register's name: %v for all of it, %s and %d for its first
@@ -241,6 +242,9 @@ func (f *function) write(stretch []line) {
 	last := map[*vec]int{}
 	for i, l := range stretch {
 		for _, v := range l.vectors() {
+			if v.spent {
+				panic(f.name + ": a vector lives through a label and is not pinned")
+			}
 			last[v] = i
 		}
 	}
@@ -269,6 +273,9 @@ func (f *function) write(stretch []line) {
 			}
 		}
 		fmt.Fprintln(&f.a.code, l.text())
+	}
+	for v := range last {
+		v.spent = true
 	}
 }
 

@@ -19,6 +19,9 @@ var (
 	fmin   = instruction{0x4ea0f400, "FMIN %v.4S, %v.4S, %v.4S"}
 	fmaxnm = instruction{0x4e20c400, "FMAXNM %v.4S, %v.4S, %v.4S"}
 	fcmgt  = instruction{0x6ea0e400, "FCMGT %v.4S, %v.4S, %v.4S"}
+	cmhs   = instruction{0x6ea03c00, "CMHS %v.4S, %v.4S, %v.4S"}
+	umull  = instruction{0x2ea0c000, "UMULL %v.2D, %v.2S, %v.2S"}
+	umull2 = instruction{0x6ea0c000, "UMULL2 %v.2D, %v.4S, %v.4S"}
 	fadd2d = instruction{0x4e60d400, "FADD %v.2D, %v.2D, %v.2D"}
 )
 
@@ -34,6 +37,15 @@ var (
 	fcvtl22d = instruction{0x4e617800, "FCVTL2 %v.2D, %v.4S"}
 	shll     = instruction{0x2e613800, "SHLL %v.4S, %v.4H, #16"}
 	shll2    = instruction{0x6e613800, "SHLL2 %v.4S, %v.8H, #16"}
+	scvtf    = instruction{0x4e21d800, "SCVTF %v.4S, %v.4S"}
+	sxtl8    = instruction{0x0f08a400, "SXTL %v.8H, %v.8B"}
+	sxtl28   = instruction{0x4f08a400, "SXTL2 %v.8H, %v.16B"}
+	sxtl16   = instruction{0x0f10a400, "SXTL %v.4S, %v.4H"}
+	sxtl216  = instruction{0x4f10a400, "SXTL2 %v.4S, %v.8H"}
+	uxtl8    = instruction{0x2f08a400, "UXTL %v.8H, %v.8B"}
+	uxtl28   = instruction{0x6f08a400, "UXTL2 %v.8H, %v.16B"}
+	uxtl16   = instruction{0x2f10a400, "UXTL %v.4S, %v.4H"}
+	uxtl216  = instruction{0x6f10a400, "UXTL2 %v.4S, %v.8H"}
 	faddp    = instruction{0x7e30d800, "FADDP %s, %v.2S"}
 	faddp2d  = instruction{0x7e70d800, "FADDP %d, %v.2D"}
 	fmaxnmv  = instruction{0x6e30c800, "FMAXNMV %s, %v.4S"}

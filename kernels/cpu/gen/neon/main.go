@@ -24,6 +24,8 @@ func main() {
 	a.reductions()
 	a.activations()
 	a.optimizer()
+	a.quantised()
+	a.dropout()
 	a.peak()
 	for name, text := range map[string]string{*out: a.text(), *stubs: a.declarations()} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {

@@ -26,21 +26,23 @@ func (t stored) next(f *function, at reg) (lo, hi *vec) {
 	return lanes{v}.each(t.low)[0], lanes{v}.each(t.top)[0]
 }
 
-// zip interleaves the lower halves of two vectors and the upper ones.
-func zip(x, y *vec) (lo, hi *vec) {
+// sides returns what the two instructions of a name make of two vectors: VZIP
+// interleaves their lower halves and their upper ones, VUZP takes their even and
+// their odd elements.
+func sides(name string, x, y *vec) (first, second *vec) {
 	f := x.f
-	lo, hi = f.local(), f.local()
-	f.do("VZIP1 %v.S4, %v.S4, %v.S4", y, x, lo)
-	f.do("VZIP2 %v.S4, %v.S4, %v.S4", y, x, hi)
-	return lo, hi
+	first, second = f.local(), f.local()
+	f.do(name+"1 %v.S4, %v.S4, %v.S4", y, x, first)
+	f.do(name+"2 %v.S4, %v.S4, %v.S4", y, x, second)
+	return first, second
 }
 
 // transposed turns a block of 4×4.
 func (x lanes) transposed() lanes {
-	a, b := zip(x[0], x[2])
-	c, d := zip(x[1], x[3])
-	p0, p1 := zip(a, c)
-	p2, p3 := zip(b, d)
+	a, b := sides("VZIP", x[0], x[2])
+	c, d := sides("VZIP", x[1], x[3])
+	p0, p1 := sides("VZIP", a, c)
+	p2, p3 := sides("VZIP", b, d)
 	return lanes{p0, p1, p2, p3}
 }
 
@@ -79,9 +81,9 @@ func (a *assembly) across6() {
 		f.do("FMOVQ.P 16(%s), %s", p, scalar{v})
 		r = append(r, v)
 	}
-	a0, a1 := zip(r[0], r[1])
-	b0, b1 := zip(r[2], r[3])
-	c0, c1 := zip(r[4], r[5])
+	a0, a1 := sides("VZIP", r[0], r[1])
+	b0, b1 := sides("VZIP", r[2], r[3])
+	c0, c1 := sides("VZIP", r[4], r[5])
 	for _, z := range []lanes{{a0, b0, c0}, {a1, b1, c1}} {
 		first, last := f.local(), f.local()
 		f.do("VZIP1 %v.D2, %v.D2, %v.D2", z[1], z[0], first)
