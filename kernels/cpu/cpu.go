@@ -7,7 +7,8 @@
 //   - gemm.go and pack.go multiply packed panels: nearly all arithmetic of a
 //     step, attention's included, goes through one micro-kernel;
 //   - vectors.go lists the inner loops, which exist once per instruction set:
-//     plain.go in Go, and assembly that the generator in gen/ writes.
+//     plain.go in Go, and assembly that the generators in gen/ write: AVX2,
+//     AVX-512 for products, NEON.
 //
 // Threads are a fixed pool (pool.go). Operations are cut by shape alone, tasks
 // write disjoint parts of the outputs, and every element is summed in an order
