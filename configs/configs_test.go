@@ -54,7 +54,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{text: "", want: []string{"job.yaml: the file is empty"}},
 		{text: "- a\n", want: []string{"job.yaml:1: the file is a list, want keys"}},
-		{text: "model: [\n", want: []string{"job.yaml: line 1"}},
+		{text: "model: [\n", want: []string{"job.yaml:1: did not find"}},
 		{text: "\tmodel: x\n", want: []string{"job.yaml: found character"}},
 		{text: "seed: 1\n", want: []string{"model: missing", "data.train: missing"}},
 		{text: minimal + "lora:\n  rnak: 4\n", want: []string{"job.yaml:5: unknown key lora.rnak; did you mean lora.rank?"}},

@@ -121,7 +121,7 @@ func (l *loader) file(name string, b []byte) {
 	var doc, second yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	if err := d.Decode(&doc); err != nil && err != io.EOF {
-		l.fail("%s: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
+		l.fail("%s%s", name, yamlError(err))
 		return
 	}
 	if len(doc.Content) == 0 {
@@ -136,6 +136,16 @@ func (l *loader) file(name string, b []byte) {
 	if err := l.v.MergeConfigMap(values); err != nil {
 		l.fail("%s: %v", name, err)
 	}
+}
+
+// yamlError is yaml.v3's message as it follows the name of the file: "yaml: line
+// 3: what" becomes ":3: what", the form of all messages here.
+func yamlError(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		return ":" + rest
+	}
+	return ": " + text
 }
 
 // mapping decodes the keys below prefix into values.
