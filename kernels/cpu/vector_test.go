@@ -15,7 +15,7 @@ var loops = map[string]func(v *vectors, s [][]float32) float64{
 	"add":          func(v *vectors, s [][]float32) float64 { v.add(s[0], s[1], s[2]); return 0 },
 	"maxOf":        func(v *vectors, s [][]float32) float64 { return float64(v.maxOf(s[0])) },
 	"exp":          func(v *vectors, s [][]float32) float64 { return float64(v.exp(s[0], s[1], 0.5, 2)) },
-	"cap":          func(v *vectors, s [][]float32) float64 { v.cap(s[0], 3); return 0 },
+	"cap":          func(v *vectors, s [][]float32) float64 { v.cap(s[0], 0.5); return 0 },
 	"score":        func(v *vectors, s [][]float32) float64 { v.score(s[0], s[1], 2, 0.5, 1e-3); return 0 },
 	"sumSquares":   func(v *vectors, s [][]float32) float64 { return float64(v.sumSquares(s[0])) },
 	"sumSquares64": func(v *vectors, s [][]float32) float64 { return v.sumSquares64(s[0]) },
