@@ -192,7 +192,8 @@ func TestSeeds(t *testing.T) {
 	order := func(seed uint64) string {
 		return fmt.Sprint(NewLoader(50, LoaderOptions{Seed: seed, Shuffle: true, BatchSize: 50, Accumulate: 1}).Window(0))
 	}
-	if order(1) != order(1) || order(1) == order(2) {
-		t.Errorf("seed 1: %s, seed 2: %s", order(1), order(2))
+	one, again, two := order(1), order(1), order(2)
+	if one != again || one == two {
+		t.Errorf("seed 1: %s and %s, seed 2: %s", one, again, two)
 	}
 }
