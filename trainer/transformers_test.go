@@ -14,9 +14,14 @@ import (
 // compute in float32 although a model is in float64: RMS norms, forward and
 // backward, in torch's order of operations; and cosines and sines that are not
 // always the nearest float32 (bench/cosines.py wrote down which).
+//
+// graft's gradients are those of the sum of a step's losses, and are divided by
+// its tokens last of all. In the golden run the losses are divided, so the
+// float32 gradients of its norms are rounded in that unit.
 type transformers struct {
 	kernels.Backend
 	cosines map[angle]float64
+	tokens  []int // of the present step and those after it
 }
 
 // angle is a place in a rotary table.
@@ -25,7 +30,9 @@ type angle struct {
 	column   int // cosines, then sines, as in kernels.RotaryTable
 }
 
-func newTransformers(t *testing.T) *transformers {
+// newTransformers returns a backend for a run with the steps of a golden run.
+func newTransformers(t *testing.T, steps []goldenStep) *transformers {
+	t.Helper()
 	b, err := os.ReadFile("testdata/torch-cosines.json")
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +46,10 @@ func newTransformers(t *testing.T) *transformers {
 		t.Fatal(err)
 	}
 	const frequencies = 4
-	x := &transformers{reference.New(), map[angle]float64{}}
+	x := &transformers{Backend: reference.New(), cosines: map[angle]float64{}}
+	for _, s := range steps {
+		x.tokens = append(x.tokens, s.Tokens)
+	}
 	for _, r := range rows {
 		column := int(r.Frequency)
 		if r.Function == "sin" {
@@ -57,8 +67,10 @@ func (x *transformers) Run(ops []kernels.Op, clock kernels.Clock) error {
 			norm32(o)
 			continue
 		case *kernels.RMSNormGrad:
-			normGrad32(o)
+			normGrad32(o, float64(x.tokens[0]))
 			continue
+		case *kernels.ClipNorm: // the last of a step's gradients
+			x.tokens = x.tokens[1:]
 		}
 		if err := x.Backend.Run([]kernels.Op{op}, nil); err != nil {
 			return err
@@ -106,8 +118,9 @@ func norm32(o *kernels.RMSNorm) {
 	}
 }
 
-// normGrad32 is what autograd makes of norm32.
-func normGrad32(o *kernels.RMSNormGrad) {
+// normGrad32 is what autograd makes of norm32, for a loss that is divided by
+// tokens; its operands are the gradients of one that is not.
+func normGrad32(o *kernels.RMSNormGrad, tokens float64) {
 	weight := o.Weight.Float64s()
 	n := len(weight)
 	for t := range o.X.Rows {
@@ -115,13 +128,13 @@ func normGrad32(o *kernels.RMSNormGrad) {
 		inv := float32(rowOf(o.InvRMS, t)[0])
 		d, products := make([]float32, n), make([]float32, n)
 		for j := range n {
-			d[j] = float32(dout[j] * weight[j])
+			d[j] = float32(dout[j] * weight[j] / tokens)
 			products[j] = d[j] * float32(x[j])
 		}
 		cube := float32(inv*inv) * inv
 		dvariance := float32(float32(-0.5*sum32(products))*cube) / float32(n)
 		for j := range n {
-			v := float64(float32(d[j]*inv) + float32(dvariance*float32(2*float32(x[j]))))
+			v := tokens * float64(float32(d[j]*inv)+float32(dvariance*float32(2*float32(x[j]))))
 			if o.Add != nil {
 				v += rowOf(o.Add, t)[j]
 			}
