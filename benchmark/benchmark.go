@@ -62,14 +62,14 @@ type Row struct {
 // Share returns what part of the machine's limit a row reaches, and of which:
 // the one that it is closer to.
 func (r Row) Share() (share float64, limit string) {
-	if r.Peaks.FLOPs == 0 || r.Peaks.Bytes == 0 || r.Best == 0 {
+	share = profile.Row{Seconds: r.Best, FLOPs: r.FLOPs, Bytes: r.Bytes}.Share(r.Peaks)
+	switch {
+	case share == 0:
 		return 0, ""
+	case r.FLOPs/r.Peaks.FLOPs >= r.Bytes/r.Peaks.Bytes:
+		return share, "FLOP"
 	}
-	compute, memory := r.FLOPs/r.Best/r.Peaks.FLOPs, r.Bytes/r.Best/r.Peaks.Bytes
-	if compute >= memory {
-		return compute, "FLOP"
-	}
-	return memory, "byte"
+	return share, "byte"
 }
 
 // Options say how long is measured.
@@ -106,17 +106,17 @@ func (o Options) group(ctx context.Context, g Group, emit func(Row)) error {
 	if m.err != nil {
 		return m.err
 	}
-	peaks := peaksOf(b)
+	peaks := profile.Now(b)
 	times, err := o.turns(ctx, b, cases)
 	if err != nil {
 		return err
 	}
-	peaks.add(peaksOf(b))
+	peaks = peaks.Best(profile.Now(b))
 	rows := make([]Row, len(cases))
 	for i, c := range cases {
 		rows[i] = newRow(times[i])
 		r := &rows[i]
-		r.Group, r.Kind, r.Shape, r.Against, r.Peaks = g.Title, c.Kind, c.Shape, c.Against, peaks.Peaks
+		r.Group, r.Kind, r.Shape, r.Against, r.Peaks = g.Title, c.Kind, c.Shape, c.Against, peaks
 		r.Seed, r.Wanted = c.Lead.Seed, c.Lead.Wanted
 		for _, op := range c.Ops {
 			r.FLOPs += op.FLOPs()
@@ -175,20 +175,4 @@ func (o Options) turns(ctx context.Context, b kernels.Backend, cases []Case) ([]
 func newRow(times []time.Duration) Row {
 	slices.Sort(times)
 	return Row{Timed: len(times), Best: times[0].Seconds(), Median: times[len(times)/2].Seconds()}
-}
-
-// limits are the machine's, the best that was seen.
-type limits struct{ profile.Peaks }
-
-func peaksOf(b kernels.Backend) limits {
-	c, ok := b.(profile.Calibrator)
-	if !ok {
-		return limits{}
-	}
-	flops, bytes := c.Peaks()
-	return limits{profile.Peaks{FLOPs: flops, Bytes: bytes}}
-}
-
-func (l *limits) add(o limits) {
-	l.FLOPs, l.Bytes = max(l.FLOPs, o.FLOPs), max(l.Bytes, o.Bytes)
 }

@@ -10,6 +10,7 @@ import (
 	"graft/kernels"
 	"graft/lora"
 	"graft/model"
+	"graft/profile"
 	"graft/program"
 )
 
@@ -43,7 +44,7 @@ func Step(ctx context.Context, s StepOptions, o Options, emit func(Row)) error {
 	if err != nil {
 		return err
 	}
-	peaks := peaksOf(b)
+	peaks := profile.Now(b)
 	times := make([][]time.Duration, len(run.Ops)+1)
 	for i := range s.Steps + 1 {
 		if ctx.Err() != nil {
@@ -65,13 +66,13 @@ func Step(ctx context.Context, s StepOptions, o Options, emit func(Row)) error {
 			times[len(run.Ops)] = append(times[len(run.Ops)], time.Since(start))
 		}
 	}
-	peaks.add(peaksOf(b))
+	peaks = peaks.Best(profile.Now(b))
 	rows := byShape(run.Ops, times)
 	whole := newRow(times[len(run.Ops)])
 	whole.Kind, whole.Shape, whole.PerStep = "whole step", fmt.Sprintf("%d × %d tokens", s.Batch, s.Length), 1
 	whole.FLOPs = 4 * float64(m.Parameters()) * float64(s.Batch*s.Length)
 	for _, r := range append(rows, whole) {
-		r.Group, r.Peaks = "step", peaks.Peaks
+		r.Group, r.Peaks = "step", peaks
 		if o.Only == nil || o.Only.MatchString(r.Group+": "+r.Kind+" "+r.Shape) {
 			emit(r)
 		}
@@ -106,23 +107,16 @@ func prepare(m *model.Model, b kernels.Backend, s StepOptions) (*model.Run, erro
 // fill makes up the tokens of a step.
 func fill(run *model.Run, vocab int, s StepOptions) {
 	n := s.Batch * s.Length
-	var positions, rows, targets []int32
-	bounds := []int32{0}
-	tokens := upTo(n, vocab)
+	in := model.Inputs{Tokens: upTo(n, vocab), Bounds: []int32{0}}
 	for i := range n {
-		positions = append(positions, int32(i%s.Length))
+		in.Positions = append(in.Positions, int32(i%s.Length))
 		if (i+1)%s.Length == 0 {
-			bounds = append(bounds, int32(i+1))
+			in.Bounds = append(in.Bounds, int32(i+1))
 			continue
 		}
-		rows, targets = append(rows, int32(i)), append(targets, tokens[i+1])
+		in.Rows, in.Targets = append(in.Rows, int32(i)), append(in.Targets, in.Tokens[i+1])
 	}
-	run.Bind(program.Step{Tokens: n, LossRows: len(rows), Bounds: bounds})
-	run.Tokens.SetInt32s(tokens)
-	run.Positions.SetInt32s(positions)
-	run.Bounds.SetInt32s(bounds)
-	run.Rows.SetInt32s(rows)
-	run.Targets.SetInt32s(targets)
+	run.Fill(in, program.Step{})
 }
 
 // byShape adds up the calls of each kind and shape, those with most time first.

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"graft/internal/files"
+	"graft/internal/strictjson"
 )
 
 // Format says what the lines of a file hold.
@@ -349,35 +350,14 @@ func object(line []byte) (map[string]json.RawMessage, error) {
 	if at := loneSurrogate(line); at >= 0 {
 		return nil, fmt.Errorf("byte %d: %s is half of a surrogate pair, not a character", at+1, line[at:at+6])
 	}
-	if name, twice := repeated(line); twice {
-		return nil, fmt.Errorf("the key %.40q is there twice", name)
+	if keys == nil { // null
+		return nil, nil
 	}
-	return keys, nil
-}
-
-// repeated returns a key that an object, of valid JSON, has twice.
-func repeated(line []byte) (key string, twice bool) {
-	d := json.NewDecoder(bytes.NewReader(line))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return "", false
+	d, err := strictjson.NewDecoder(line)
+	if err != nil {
+		return nil, err
 	}
-	seen := map[string]bool{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return "", false
-		}
-		key, _ = t.(string)
-		if seen[key] {
-			return key, true
-		}
-		seen[key] = true
-		var value json.RawMessage
-		if d.Decode(&value) != nil {
-			return "", false
-		}
-	}
-	return "", false
+	return keys, strictjson.Object(d, func(string) error { return strictjson.Skip(d) })
 }
 
 // loneSurrogate returns where in valid JSON an escape \ud800 to \udfff stands

@@ -12,14 +12,10 @@ import (
 // Group is how many elements of a quantised type are decoded at a time.
 const Group = 32
 
-// DecodeRange decodes elements from element j on of a row that starts at row, to
-// float32: exactly for F32 and the 16-bit types, else as ggml rounds.
+// DecodeRange decodes elements of a quantised type from element j on of a row that
+// starts at row, to float32, as ggml rounds.
 func DecodeRange(dst []float32, row []byte, j int, d DType) {
 	block := d.Block()
-	if block == 1 {
-		DecodeFloat32(dst, row[d.Bytes(j):], d)
-		return
-	}
 	var group [Group]float32
 	for len(dst) > 0 {
 		decodeGroup(&group, row[d.Bytes(j-j%block):][:d.Bytes(block)], j%block/Group, d)

@@ -20,6 +20,29 @@ type Run struct {
 	Logits    *program.Value // [N, vocab]; nil for losses
 }
 
+// Inputs are the tokens of a micro-batch, sequences end to end.
+type Inputs struct {
+	Tokens    []int32 // [T]
+	Positions []int32 // [T], from 0 in each sequence
+	Bounds    []int32 // [S+1], where the sequences start, and T
+	Rows      []int32 // [N], tokens whose successor is predicted
+	Targets   []int32 // [N], those successors; none for logits
+}
+
+// Fill sizes the program for a micro-batch and sets its inputs. Of the step only
+// what came before is the caller's.
+func (r *Run) Fill(in Inputs, s program.Step) {
+	s.Tokens, s.LossRows, s.Bounds = len(in.Tokens), len(in.Rows), in.Bounds
+	r.Bind(s)
+	r.Tokens.SetInt32s(in.Tokens)
+	r.Positions.SetInt32s(in.Positions)
+	r.Bounds.SetInt32s(in.Bounds)
+	r.Rows.SetInt32s(in.Rows)
+	if r.Targets != nil {
+		r.Targets.SetInt32s(in.Targets)
+	}
+}
+
 // Train writes the program of one micro-batch: losses, and gradients added to
 // those of the parameters. With recompute, the values inside each layer are
 // computed again in the backward pass instead of being kept.

@@ -22,32 +22,39 @@ type Calibrator interface {
 // cannot measure has none. A cache that cannot be read or written only costs
 // the measurement.
 func Measure(b kernels.Backend, cache string) Peaks {
-	c, ok := b.(Calibrator)
-	if !ok {
+	if _, ok := b.(Calibrator); !ok {
 		return Peaks{}
 	}
 	known := load(cache)
 	if p := known[key(b)]; p.FLOPs > 0 && p.Bytes > 0 {
 		return p
 	}
-	return measure(b, c, cache, known)
+	return measure(b, cache, known)
+}
+
+// Now measures the limits once, without a cache. A backend that cannot measure
+// has none.
+func Now(b kernels.Backend) Peaks {
+	c, ok := b.(Calibrator)
+	if !ok {
+		return Peaks{}
+	}
+	flops, bytes := c.Peaks()
+	return Peaks{flops, bytes}
 }
 
 // Again measures once more, for limits that a run has exceeded because the
 // machine was busy when they were measured, and returns and keeps the higher
 // of each.
 func Again(b kernels.Backend, cache string) Peaks {
-	c, ok := b.(Calibrator)
-	if !ok {
+	if _, ok := b.(Calibrator); !ok {
 		return Peaks{}
 	}
-	return measure(b, c, cache, load(cache))
+	return measure(b, cache, load(cache))
 }
 
-func measure(b kernels.Backend, c Calibrator, cache string, known map[string]Peaks) Peaks {
-	p := known[key(b)]
-	flops, bytes := c.Peaks()
-	p = Peaks{max(p.FLOPs, flops), max(p.Bytes, bytes)}
+func measure(b kernels.Backend, cache string, known map[string]Peaks) Peaks {
+	p := known[key(b)].Best(Now(b))
 	known[key(b)] = p
 	save(cache, known)
 	return p

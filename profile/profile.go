@@ -32,6 +32,9 @@ type Peaks struct {
 	Bytes float64 `json:"bytes"` // memory traffic per second, out of cache
 }
 
+// Best returns the higher of each.
+func (p Peaks) Best(o Peaks) Peaks { return Peaks{max(p.FLOPs, o.FLOPs), max(p.Bytes, o.Bytes)} }
+
 // Row sums up operations.
 type Row struct {
 	Kind    string  `json:"kind"`

@@ -98,13 +98,7 @@ func (t *Trainer) step(ctx context.Context) (metrics, error) {
 func (t *Trainer) fill(set *data.Set, indices []int32, r *model.Run, before metrics) {
 	b := &t.batch
 	set.Pack(indices, b)
-	r.Bind(program.Step{Tokens: len(b.Tokens), LossRows: len(b.Rows), Bounds: b.Bounds,
-		Number: uint64(t.state.Step), TokensBefore: before.seen, LossRowsBefore: before.Tokens})
-	r.Tokens.SetInt32s(b.Tokens)
-	r.Positions.SetInt32s(b.Positions)
-	r.Bounds.SetInt32s(b.Bounds)
-	r.Rows.SetInt32s(b.Rows)
-	r.Targets.SetInt32s(b.Targets)
+	r.Fill(model.Inputs(*b), program.Step{Number: uint64(t.state.Step), TokensBefore: before.seen, LossRowsBefore: before.Tokens})
 }
 
 // evaluate returns the mean loss over the trained tokens of the whole

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"graft/model"
 	"graft/program"
 )
 
@@ -99,12 +100,7 @@ func (t *Trainer) next(tokens []int32) (int32, error) {
 	for i := range positions {
 		positions[i] = int32(i)
 	}
-	bounds := []int32{0, n}
-	r.Bind(program.Step{Tokens: len(tokens), LossRows: 1, Bounds: bounds})
-	r.Tokens.SetInt32s(tokens)
-	r.Positions.SetInt32s(positions)
-	r.Bounds.SetInt32s(bounds)
-	r.Rows.SetInt32s([]int32{n - 1})
+	r.Fill(model.Inputs{Tokens: tokens, Positions: positions, Bounds: []int32{0, n}, Rows: []int32{n - 1}}, program.Step{})
 	if err := t.backend.Run(r.Ops, nil); err != nil {
 		return 0, err
 	}

@@ -49,15 +49,8 @@ func bench(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, benchUsage)
 		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		return exitError
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "train: bench: %q is no flag; see train bench -h\n", flags.Arg(0))
-		return exitError
+	if code, done := parse(flags, args); done {
+		return code
 	}
 	err := errors.Join(between("threads", *threads, 0, 1024), between("batch", s.Batch, 1, 1<<16), between("length", s.Length, 2, 1<<20),
 		between("rank", s.Rank, 1, 1<<12), between("steps", s.Steps, 1, 1<<20), between("time", int(each.Milliseconds()), 0, 3_600_000))

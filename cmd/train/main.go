@@ -59,15 +59,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	out := flags.String("out", "", "`folder` of the run")
 	flags.Var(&sets, "set", "`key=value` that overrides the config; may be repeated")
 	flags.Usage = func() { help(flags) }
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		return exitError
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "train: %q is no flag; see train -h\n", flags.Arg(0))
-		return exitError
+	if code, done := parse(flags, args); done {
+		return code
 	}
 	if *config == "" {
 		fmt.Fprintln(stderr, "train: -config is missing: name a YAML file, such as configs/llama-lora.yaml; see train -h")
@@ -95,6 +88,21 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return report(stderr, err)
 	}
 	return 0
+}
+
+// parse parses flags, after which nothing may follow. done says that there is
+// nothing to do but to end with code.
+func parse(flags *flag.FlagSet, args []string) (code int, done bool) {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0, true
+	} else if err != nil {
+		return exitError, true
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(flags.Output(), "train: %q is no flag; see %s -h\n", flags.Arg(0), flags.Name())
+		return exitError, true
+	}
+	return 0, false
 }
 
 // report prints an error, one line for each of its parts.

@@ -32,7 +32,7 @@ import (
 // Options choose how much of the machine is used.
 type Options struct {
 	Threads int    // 0: as many as the process may use (GOMAXPROCS, which knows of cgroups and affinity)
-	ISA     string // "": the best that the processor has; "go", on amd64 "avx2" and on arm64 "neon" ask for one
+	ISA     string // "": the best that the processor has; "go", on amd64 "avx2" and "avx512", on arm64 "neon" ask for one
 }
 
 // Backend is the processor.

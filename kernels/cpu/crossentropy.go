@@ -338,7 +338,7 @@ func (c *crossEntropy) finish(w *worker, row int) {
 
 func (c *crossEntropy) addTarget(w *worker, t *headTerm, dx []float32, word int, factor float32) {
 	row, dtype := t.w.at(word, 0), t.w.dtype
-	if !t.w.direct() {
+	if !direct(t.w.dtype) {
 		wide := w.private[:len(dx)]
 		t.w.decode(c.v, wide, word, 0)
 		row, dtype = bytesOf(matrix{wide, 1, len(wide), len(wide)}).data, kernels.F32

@@ -2,8 +2,8 @@ package cpu
 
 // The product of matrices, after Goto and van de Geijn (2008): both factors
 // are packed into panels as wide as a micro-tile, so that the micro-kernel
-// reads memory in order; a block of panels stays in the second-level cache and
-// one panel of the right factor in the first. The sum over the depth is cut
+// reads memory in order; a block of left panels and a right one stay in the
+// second-level cache. The sum over the depth is cut
 // into blocks of at most maxDepth, each kept in registers and then added to C.
 //
 // The depth runs on over the terms of a sum of products: the packed panels of
@@ -11,7 +11,7 @@ package cpu
 // arithmetic and no second pass over C.
 
 const (
-	maxDepth   = 1040    // few passes over C, and a right panel hardly larger than the first cache
+	maxDepth   = 1040    // few passes over C; a right panel streams from the second cache
 	taskRows   = 10      // panels of tileRows per task: with the depth, half a 512 KiB cache
 	taskCols   = 12      // least panels of tileCols that are packed at a time
 	packBudget = 2 << 20 // elements that the packed right factor may take

@@ -136,5 +136,5 @@ func avx2Dropout(out []float32, x []float32, at uint64, key0 uint32, key1 uint32
 // avx2FMA does rounds of twelve independent multiply-adds of eight numbers.
 func avx2FMA(rounds int)
 
-// avx512FMA does twelve fused multiply-adds of sixteen numbers in each round.
+// avx512FMA does rounds of twelve independent multiply-adds of sixteen numbers.
 func avx512FMA(rounds int)

@@ -51,8 +51,8 @@ func weightsOf(t *kernels.Tensor) weights {
 // at returns the bytes from element (i, j) on, which a block starts with.
 func (w weights) at(i, j int) []byte { return w.data[w.dtype.Bytes(i*w.stride+j):] }
 
-// direct says whether the vectors read the type as it is stored.
-func (w weights) direct() bool { return w.dtype != kernels.F64 && !w.dtype.Quantised() }
+// direct says whether the vectors read a type as it is stored.
+func direct(d kernels.DType) bool { return d != kernels.F64 && !d.Quantised() }
 
 // decode widens n elements from (i, j) on.
 func (w weights) decode(v *vectors, dst []float32, i, j int) {

@@ -220,7 +220,7 @@ const (
 func rowsPrivate(o *kernels.Product) int {
 	n := 0
 	for _, t := range o.Terms {
-		if t.W.DType == kernels.F64 || t.W.DType.Quantised() {
+		if !direct(t.W.DType) {
 			n = max(n, t.X.Cols, rowsCols)
 		}
 	}
@@ -285,7 +285,7 @@ func (r *rowsProduct) along(w *worker, x matrix, wt weights, scale float32, j, n
 
 // stored returns n weights from (i, j) on in a type that the vectors read.
 func (r *rowsProduct) stored(w *worker, wt weights, i, j, n int) (kernels.DType, *byte) {
-	if wt.direct() {
+	if direct(wt.dtype) {
 		return wt.dtype, &wt.at(i, j)[0]
 	}
 	row := w.private[:n]

@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"slices"
 
+	"graft/internal/strictjson"
 	"graft/kernels"
-	"graft/model/internal/strictjson"
 	"graft/model/stored"
 )
 

@@ -14,7 +14,7 @@ func dropout() {
 	s, n := kernel("avx2Dropout", "func(out, x []float32, at uint64, key0, key1, stream, purpose, least uint32, factor float32)",
 		"avx2Dropout is vectors.dropout from position at on, for a multiple of 32 elements.", "out", "x")
 	factor := scalar("factor")
-	least := broadcast32("least")
+	least := scalar("least")
 	i := GP64()
 	XORQ(i, i)
 	position := YMM()
@@ -31,7 +31,7 @@ func dropout() {
 
 	Label("loop")
 	chains := [2]*philox{newPhilox(position, 0), newPhilox(position, 4)}
-	k0, k1 := broadcast32("key0"), broadcast32("key1")
+	k0, k1 := scalar("key0"), scalar("key1")
 	for round := range 10 {
 		if round > 0 {
 			VPADDD(word(0x9E3779B9), k0, k0)
@@ -65,22 +65,12 @@ func dropout() {
 	end()
 }
 
-func broadcast32(name string) VecVirtual {
-	p, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	v := YMM()
-	VBROADCASTSS(p.Addr, v)
-	return v
-}
-
 type philox struct{ c [4]VecVirtual }
 
 // newPhilox counts from position on: the low and high word of it, the stream
 // and the purpose.
 func newPhilox(position Register, offset uint64) *philox {
-	p := &philox{[4]VecVirtual{YMM(), YMM(), broadcast32("stream"), broadcast32("purpose")}}
+	p := &philox{[4]VecVirtual{YMM(), YMM(), scalar("stream"), scalar("purpose")}}
 	if offset == 0 {
 		VMOVDQA(position, p.c[0])
 	} else {

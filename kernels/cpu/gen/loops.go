@@ -177,13 +177,18 @@ func tailMask(n Register) VecVirtual {
 
 // scalar returns a parameter in all elements of a vector.
 func scalar(name string) VecVirtual {
+	v := YMM()
+	broadcast(name, v)
+	return v
+}
+
+// broadcast puts a parameter into all elements of a vector.
+func broadcast(name string, v VecVirtual) {
 	a, err := Param(name).Resolve()
 	if err != nil {
 		panic(err)
 	}
-	v := YMM()
 	VBROADCASTSS(a.Addr, v)
-	return v
 }
 
 func zeroed() VecVirtual {

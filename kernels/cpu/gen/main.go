@@ -19,6 +19,5 @@ func main() {
 	optimizer()
 	dropout()
 	peaks()
-	widePeak()
 	Generate()
 }

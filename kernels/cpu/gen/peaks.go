@@ -6,16 +6,21 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// peaks is a loop that does nothing but multiply and add.
+// peaks are loops that do nothing but multiply and add.
 func peaks() {
-	TEXT("avx2FMA", NOSPLIT|NOFRAME, "func(rounds int)")
-	Doc("avx2FMA does rounds of twelve independent multiply-adds of eight numbers.")
+	multiplyAdds("avx2FMA", "eight", zeroed)
+	multiplyAdds("avx512FMA", "sixteen", wideZero)
+}
+
+func multiplyAdds(name, lanes string, zero func() VecVirtual) {
+	TEXT(name, NOSPLIT|NOFRAME, "func(rounds int)")
+	Doc(name + " does rounds of twelve independent multiply-adds of " + lanes + " numbers.")
 	n := Load(Param("rounds"), GP64())
 	var acc [12]VecVirtual
 	for i := range acc {
-		acc[i] = zeroed()
+		acc[i] = zero()
 	}
-	x, y := zeroed(), zeroed()
+	x, y := zero(), zero()
 	Label("loop")
 	for i := range acc {
 		VFMADD231PS(x, y, acc[i])

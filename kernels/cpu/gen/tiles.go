@@ -56,11 +56,7 @@ func prefetch(c, ldc Register) {
 // store writes alpha times the sums, or adds them.
 func (t *tile) store(c, ldc Register) {
 	alpha := t.a0
-	p, err := Param("alpha").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(p.Addr, alpha)
+	broadcast("alpha", alpha)
 	add := Load(Param("add"), GP8())
 	TESTB(add, add)
 	JZ(LabelRef("overwrite"))

@@ -21,8 +21,7 @@ func wideTile() {
 	var acc [rows][2]VecVirtual
 	for i := range acc {
 		for j := range acc[i] {
-			acc[i][j] = ZMM()
-			VPXORQ(acc[i][j], acc[i][j], acc[i][j])
+			acc[i][j] = wideZero()
 		}
 	}
 	v0, v1, x := ZMM(), ZMM(), ZMM()
@@ -61,11 +60,7 @@ func wideTile() {
 	DECQ(k)
 	JMP(LabelRef("single"))
 	Label("store")
-	p, err := Param("alpha").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(p.Addr, x)
+	broadcast("alpha", x)
 	add := Load(Param("add"), GP8())
 	TESTB(add, add)
 	JZ(LabelRef("overwrite"))
@@ -84,23 +79,8 @@ func wideTile() {
 	each(func(v VecVirtual, _ Mem) { VMULPS(x, v, v) })
 }
 
-// widePeak is peaks for vectors of sixteen.
-func widePeak() {
-	TEXT("avx512FMA", NOSPLIT|NOFRAME, "func(rounds int)")
-	Doc("avx512FMA does twelve fused multiply-adds of sixteen numbers in each round.")
-	n := Load(Param("rounds"), GP64())
-	var acc [12]VecVirtual
-	for i := range acc {
-		acc[i] = ZMM()
-		VPXORQ(acc[i], acc[i], acc[i])
-	}
-	x := ZMM()
-	VPXORQ(x, x, x)
-	Label("loop")
-	for _, v := range acc {
-		VFMADD231PS(x, x, v)
-	}
-	DECQ(n)
-	JNZ(LabelRef("loop"))
-	end()
+func wideZero() VecVirtual {
+	v := ZMM()
+	VPXORQ(v, v, v)
+	return v
 }

@@ -19,8 +19,8 @@ import (
 	"slices"
 	"strings"
 
+	"graft/internal/strictjson"
 	"graft/model/internal/mapfile"
-	"graft/model/internal/strictjson"
 	"graft/model/stored"
 )
 
