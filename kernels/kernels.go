@@ -48,8 +48,20 @@ type Clock func(i int, d time.Duration)
 type Info struct {
 	Name    string // "cpu"
 	Detail  string // "2 threads, AVX2", for people
-	Float   DType  // of activations, parameters and optimizer state
+	Float   DType  // of parameters, their gradients, statistics and optimizer state
 	Threads int    // 0 where the word has no meaning
+
+	// Activation is the type of what has a row for each token, where it is
+	// narrower than Float; else 0.
+	Activation DType
+}
+
+// Activations returns the type of activations.
+func (i Info) Activations() DType {
+	if i.Activation == 0 {
+		return i.Float
+	}
+	return i.Activation
 }
 
 // Buffer is memory that belongs to a backend.

@@ -1,0 +1,136 @@
+package metal
+
+import (
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"graft/kernels"
+)
+
+// encoder turns operations into launches.
+type encoder struct {
+	b        *Backend
+	launches []Launch
+	groups   []group
+	params   []byte // of all launches
+}
+
+// group is operations that are encoded together, and their launches.
+type group struct {
+	ops        []int // indices into the list
+	list       []kernels.Op
+	first, end int // launches
+}
+
+// encode makes the launches of a list of operations.
+func (e *encoder) encode(ops []kernels.Op) {
+	e.launches, e.params = e.launches[:0], e.params[:0]
+	e.groups = schedule(ops, e.groups[:0])
+	for i := range e.groups {
+		g := &e.groups[i]
+		g.first = len(e.launches)
+		e.group(g.list)
+		g.end = len(e.launches)
+	}
+}
+
+// group encodes operations that are independent of one another: one, or several
+// of a kind that shares launches.
+func (e *encoder) group(ops []kernels.Op) {
+	switch o := ops[0].(type) {
+	case *kernels.Product, *kernels.WeightGrad:
+		e.products(ops)
+	case *kernels.Rotary:
+		e.rotary(ops)
+	case *kernels.RotaryTable:
+		e.rotaryTable(o)
+	case *kernels.Embed:
+		e.embed(o)
+	case *kernels.EmbedGrad:
+		e.embedGrad(o)
+	case *kernels.RMSNorm:
+		e.rmsNorm(o)
+	case *kernels.RMSNormGrad:
+		e.rmsNormGrad(o)
+	case *kernels.BiasGrad:
+		e.biasGrad(o)
+	case *kernels.Attention:
+		e.attention(o)
+	case *kernels.AttentionGrad:
+		e.attentionGrad(o)
+	case *kernels.Softmax:
+		e.softmax(o)
+	case *kernels.SoftmaxGrad:
+		e.softmaxGrad(o)
+	case *kernels.Gated:
+		e.gated(o)
+	case *kernels.GatedGrad:
+		e.gatedGrad(o)
+	case *kernels.Gather:
+		e.gather(o)
+	case *kernels.Scatter:
+		e.scatter(o)
+	case *kernels.CrossEntropy:
+		e.crossEntropy(o)
+	case *kernels.Sum:
+		e.sum(o)
+	case *kernels.Dropout:
+		e.dropout(o)
+	case *kernels.Zero:
+		e.zero(o)
+	case *kernels.ClipNorm:
+		e.clipNorm(o)
+	case *kernels.AdamW:
+		e.adamW(o)
+	default:
+		panic(fmt.Sprintf("metal: no operation %T", o))
+	}
+}
+
+// one is the size of a grid's unused dimensions.
+func grid(x, y, z int) [3]int { return [3]int{x, y, z} }
+
+// launch appends a launch unless its grid is empty. params is the address of
+// the kernel's parameter structure.
+func launch[P any](e *encoder, kernel string, groups [3]int, threads int, params *P, buffers ...Binding) {
+	if groups[0] == 0 || groups[1] == 0 || groups[2] == 0 {
+		return
+	}
+	at := len(e.params)
+	e.params = append(e.params, unsafe.Slice((*byte)(unsafe.Pointer(params)), unsafe.Sizeof(*params))...)
+	e.launches = append(e.launches, Launch{
+		Kernel: kernel, Buffers: buffers, Params: slices.Clip(e.params[at:]),
+		Groups: groups, Threads: [3]int{threads, 1, 1},
+	})
+}
+
+// typed is the name of a kernel for the type of activations.
+func (e *encoder) typed(kernel string) string { return kernel + e.b.suffix }
+
+// bind binds the elements of a tensor, gaps between rows included; nil binds
+// nothing.
+func bind(t *kernels.Tensor) Binding {
+	if t == nil || t.Len() == 0 {
+		return Binding{}
+	}
+	m, ok := t.Buf.(Memory)
+	if !ok {
+		panic(fmt.Sprintf("metal: %v lies in memory of another backend", t))
+	}
+	return Binding{m, t.Off, t.DType.Bytes((t.Rows-1)*t.Stride + t.Cols)}
+}
+
+// work binds n bytes of working memory at an offset.
+func (e *encoder) work(at, n int) Binding { return Binding{e.b.scratch, at, n} }
+
+// u is a size as kernels take it.
+func u(n int) uint32 {
+	if n < 0 || n > 1<<31-1 {
+		panic(fmt.Sprintf("metal: a size of %d", n))
+	}
+	return uint32(n)
+}
+
+// blocks returns how many blocks of size cover n.
+func blocks(n, size int) int { return (n + size - 1) / size }

@@ -1,0 +1,13 @@
+package metal
+
+import "graft/kernels"
+
+func (e *encoder) softmax(o *kernels.Softmax) {
+	p := softmaxParams{rows: u(o.X.Rows), cols: u(o.X.Cols), xStride: u(o.X.Stride), outStride: u(o.Out.Stride), scale: float32(o.Scale)}
+	if o.Bounds != nil {
+		p.sequences = u(o.Bounds.Rows - 1)
+	}
+	if o.X.Cols > 0 {
+		launch(e, e.typed("softmax"), grid(o.X.Rows, 1, 1), 128, &p, bind(o.X), bind(o.Bounds), bind(o.Out))
+	}
+}
