@@ -95,7 +95,8 @@ type writer struct {
 }
 
 func (in *Instance) begin(recompute bool) *writer {
-	p := program.New(in.backend.Info().Float)
+	info := in.backend.Info()
+	p := program.New(info.Activations(), info.Float)
 	return &writer{
 		Run: Run{
 			Program:   p,

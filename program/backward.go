@@ -252,7 +252,7 @@ func (p *Program) add(v, d *Value) {
 
 // temporary returns memory shaped like v.
 func (p *Program) temporary(name string, v *Value) *Value {
-	t := p.result(name, v, v.Cols)
+	t := p.written(name, v.DType, v, v.Cols)
 	t.recomputed = false
 	return t
 }

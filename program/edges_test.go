@@ -89,7 +89,7 @@ func TestBind(t *testing.T) {
 // TestBindDropout: masks depend on the place of a row in the optimizer step,
 // each kind of row counted apart, and not on the micro-batch.
 func TestBindDropout(t *testing.T) {
-	p := New(kernels.F64)
+	p := New(kernels.F64, kernels.F64)
 	x := p.Embed(p.Input("tokens", Tokens), p.Constant(*matrix("table", 3, 4)), 1)
 	d := p.Dropout(x, 0.5, 1, 2)
 	p.Dropout(p.Gather(p.Input("rows", LossRows), d), 0.5, 1, 3)
@@ -161,7 +161,7 @@ func chain(t *testing.T, f func(p *Program, x *Value) *Value) (loss func() float
 		v[i] = random.Normal(2, random.Init, 0, uint64(i))
 	}
 	q.Value.SetFloat64s(v)
-	p := New(kernels.F64)
+	p := New(kernels.F64, kernels.F64)
 	tokens, targets := p.Input("tokens", Tokens), p.Input("targets", Tokens)
 	y := f(p, p.Embed(tokens, p.Use(q.Value), 1))
 	head := matrix("head", vocab, y.Cols)

@@ -43,7 +43,7 @@ func (p *Program) RMSNorm(x, residual, weight *Value, eps, offset float64) (sum,
 	out = p.result("normed", x, x.Cols)
 	// A norm is cheaper to repeat than to keep.
 	out.recomputed = true
-	inv := p.result("1/rms", x, x.Cols/weight.Cols)
+	inv := p.summary("1/rms", x, x.Cols/weight.Cols)
 	op := &kernels.RMSNorm{X: x.T(), Residual: residual.T(), Weight: weight.T(), Out: out.T(), InvRMS: inv.T(), Eps: eps, Offset: offset}
 	if residual != nil {
 		op.Sum = sum.T()
@@ -79,7 +79,7 @@ func (p *Program) Linear(x, weight, bias *Value, adapter *Adapter, scale float64
 // RotaryTable computes cosines and sines for the positions: [T, 2·len(freqs)].
 func (p *Program) RotaryTable(positions, freqs *Value, scale float64) *Value {
 	must(freqs.fixed == 1 && freqs.DType == kernels.F64, "RotaryTable", "frequencies %v", freqs)
-	out := p.result("angles", positions, 2*freqs.Cols)
+	out := p.summary("angles", positions, 2*freqs.Cols)
 	out.recomputed = false // one for all layers
 	p.emit(&kernels.RotaryTable{Positions: positions.T(), Freqs: freqs.T(), Out: out.T(), Scale: scale})
 	return out
@@ -102,7 +102,7 @@ func (p *Program) Attention(q, k, v, bounds *Value, shape kernels.AttentionShape
 	must(q.Cols%d == 0 && k.Cols%d == 0 && q.Cols%k.Cols == 0, "Attention", "q %v, k %v, head_dim %d", q, k, d)
 	must(bounds.count == Bounds, "Attention", "bounds %v", bounds)
 	out := p.result("attention", q, q.Cols)
-	lse := p.result("lse", q, q.Cols/d)
+	lse := p.summary("lse", q, q.Cols/d)
 	p.emit(&kernels.Attention{Q: q.T(), K: k.T(), V: v.T(), Bounds: bounds.T(), Out: out.T(), LSE: lse.T(), AttentionShape: shape})
 	return out
 }
@@ -145,7 +145,7 @@ func (p *Program) Dropout(x *Value, rate float64, seed uint64, stream uint32) *V
 func (p *Program) CrossEntropy(x, weight, targets *Value, adapter *Adapter, logitScale, softCap float64) *Value {
 	sameRows("CrossEntropy", x, targets)
 	must(x.Cols == weight.Cols, "CrossEntropy", "x %v, weight %v", x, weight)
-	loss := p.result("loss", x, 1)
+	loss := p.summary("loss", x, 1)
 	p.Keep(loss)
 	op := &kernels.CrossEntropy{Targets: targets.T(), Loss: loss.T(), LogitScale: logitScale, SoftCap: softCap,
 		Terms: []kernels.HeadTerm{{X: x.T(), W: weight.T(), Scale: 1}}}

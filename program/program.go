@@ -7,8 +7,8 @@
 // memory; and a backend runs the list, step after step, with nothing left to
 // decide but the number of tokens.
 //
-//	params := program.NewParameters()
-//	p := program.New(kernels.F32)
+//	params := program.NewParameters(kernels.F32)
+//	p := program.New(kernels.F32, kernels.F32)
 //	tokens := p.Input("tokens", program.Tokens)
 //	x := p.Embed(tokens, p.Constant(table), 1)
 //	y := p.Linear(x, w, nil)
@@ -124,7 +124,8 @@ type Program struct {
 	Ops    []kernels.Op
 	Labels []Label // one for each of Ops
 
-	float  kernels.DType
+	activation, statistic kernels.DType
+
 	values []*Value
 	of     map[*kernels.Tensor]*Value
 	inputs []*Value
@@ -135,11 +136,11 @@ type Program struct {
 	kept   map[*Value]bool      // values that are read after the program has run
 }
 
-// New returns an empty program whose activations have type float, the
-// backend's.
-func New(float kernels.DType) *Program {
+// New returns an empty program for a backend with such types of activations and
+// of statistics (norms' 1/rms, attention's log-sum-exp, losses, angles).
+func New(activation, statistic kernels.DType) *Program {
 	return &Program{
-		float: float,
+		activation: activation, statistic: statistic,
 		of:    map[*kernels.Tensor]*Value{},
 		here:  Label{Layer: -1, Pass: Forward},
 		again: map[*Value]*Value{},
@@ -191,8 +192,17 @@ func (p *Program) Keep(v *Value) { p.kept[v.root] = true }
 
 // result returns a new activation with as many rows as like has.
 func (p *Program) result(name string, like *Value, cols int) *Value {
+	return p.written(name, p.activation, like, cols)
+}
+
+// summary returns a new statistic, one row for each of like.
+func (p *Program) summary(name string, like *Value, cols int) *Value {
+	return p.written(name, p.statistic, like, cols)
+}
+
+func (p *Program) written(name string, d kernels.DType, like *Value, cols int) *Value {
 	return p.register(&Value{
-		Tensor: kernels.Tensor{Name: name, DType: p.float, Rows: like.Rows, Cols: cols, Stride: cols},
+		Tensor: kernels.Tensor{Name: name, DType: d, Rows: like.Rows, Cols: cols, Stride: cols},
 		count:  like.count, fixed: like.fixed, producer: len(p.Ops), recomputed: p.block,
 	})
 }

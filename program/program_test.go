@@ -32,7 +32,7 @@ func build(t *testing.T, recompute bool) *fixture {
 	t.Helper()
 	b := reference.New()
 	t.Cleanup(func() { b.Close() })
-	f := &fixture{Program: New(kernels.F64), backend: b, params: NewParameters(kernels.F64)}
+	f := &fixture{Program: New(kernels.F64, kernels.F64), backend: b, params: NewParameters(kernels.F64)}
 	add := func(name string, rows, cols int) *Parameter { return f.params.Add(name, rows, cols, rows > 1) }
 	table, norm := add("table", vocab, hidden), add("norm", 1, hidden)
 	qkv := add("qkv", 3*hidden, hidden)
@@ -217,7 +217,7 @@ func TestMisuse(t *testing.T) {
 		"program: Gated":  func(f *fixture) { f.Gated(f.fused, f.u, kernels.SiLU) },
 		"program: slice":  func(f *fixture) { f.Slice(f.fused, 20, 9) },
 		"is not a value of this program": func(f *fixture) {
-			New(kernels.F64).Add(f.fused, f.fused)
+			New(kernels.F64, kernels.F64).Add(f.fused, f.fused)
 		},
 		"arena of 1 bytes": func(f *fixture) { f.Plan(Counts{Tokens: 1, LossRows: 1, Sequences: 1}).Place(kernels.Host{0}) },
 		"does not follow": func(f *fixture) {

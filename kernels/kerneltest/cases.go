@@ -45,7 +45,7 @@ func embeddings(add adder) {
 				return &kernels.Embed{Tokens: g.indices("tokens", g.below(t, 9)), Table: g.weight("table", d, 9, w), Out: g.out("out", t, w), Scale: 1.5}
 			})
 			add(fmt.Sprintf("embed_grad %d×%d", t, w), func(g *rig) kernels.Op {
-				return &kernels.EmbedGrad{Tokens: g.indices("tokens", g.below(t, 9)), DOut: g.in("dout", t, w), DTable: g.change("dtable", 9, w), Scale: 1.5}
+				return &kernels.EmbedGrad{Tokens: g.indices("tokens", g.below(t, 9)), DOut: g.in("dout", t, w), DTable: g.trained("dtable", 9, w), Scale: 1.5}
 			})
 		}
 	}
@@ -61,22 +61,22 @@ func norms(add adder) {
 			cols := groups * w
 			add(fmt.Sprintf("rms_norm %d×%d×%d %v", t, groups, w, d), func(g *rig) kernels.Op {
 				return &kernels.RMSNorm{X: g.scaled("x", t, cols, scale), Weight: g.weight("weight", d, 1, w), Out: g.out("out", t, cols),
-					InvRMS: g.out("inv", t, groups), Eps: 1e-6, Offset: offset}
+					InvRMS: g.found("inv", t, groups), Eps: 1e-6, Offset: offset}
 			})
 			add(fmt.Sprintf("rms_norm with residual %d×%d×%d %v", t, groups, w, d), func(g *rig) kernels.Op {
 				return &kernels.RMSNorm{X: g.scaled("x", t, cols, scale), Residual: g.scaled("residual", t, cols, scale), Sum: g.out("sum", t, cols),
-					Weight: g.weight("weight", d, 1, w), Out: g.out("out", t, cols), InvRMS: g.out("inv", t, groups), Eps: 1e-6, Offset: offset}
+					Weight: g.weight("weight", d, 1, w), Out: g.out("out", t, cols), InvRMS: g.found("inv", t, groups), Eps: 1e-6, Offset: offset}
 			})
 			for variant := range 4 {
 				add(fmt.Sprintf("rms_norm_grad %d×%d×%d %v variant %d", t, groups, w, d, variant), func(g *rig) kernels.Op {
-					o := &kernels.RMSNormGrad{X: g.in("x", t, cols), InvRMS: g.in("inv", t, groups), Weight: g.weight("weight", d, 1, w),
+					o := &kernels.RMSNormGrad{X: g.in("x", t, cols), InvRMS: g.known("inv", t, groups), Weight: g.weight("weight", d, 1, w),
 						Offset: offset}
 					switch variant {
 					case 0:
 						o.DOut, o.DX = g.in("dout", t, cols), g.out("dx", t, cols)
 					case 1:
 						o.DOut, o.Add, o.DX = g.in("dout", t, cols), g.in("add", t, cols), g.out("dx", t, cols)
-						o.DWeight = g.change("dweight", 1, w)
+						o.DWeight = g.trained("dweight", 1, w)
 					case 2:
 						o.DOut = g.change("dout and dx", t, cols)
 						o.DX, o.Add = o.DOut, g.in("add", t, cols)
@@ -127,10 +127,10 @@ func products(add adder) {
 			return &kernels.Product{Add: g.in("add", s.t, s.n), Out: g.out("out", s.t, s.n)}
 		})
 		add(fmt.Sprintf("weight_grad %d×%d×%d", s.t, s.n, s.k), func(g *rig) kernels.Op {
-			return &kernels.WeightGrad{DY: g.in("dy", s.t, s.n), X: g.in("x", s.t, s.k), DW: g.change("dw", s.n, s.k), Scale: 0.75}
+			return &kernels.WeightGrad{DY: g.in("dy", s.t, s.n), X: g.in("x", s.t, s.k), DW: g.trained("dw", s.n, s.k), Scale: 0.75}
 		})
 		add(fmt.Sprintf("bias_grad %d×%d", s.t, s.n), func(g *rig) kernels.Op {
-			return &kernels.BiasGrad{DY: g.in("dy", s.t, s.n), DBias: g.change("dbias", 1, s.n)}
+			return &kernels.BiasGrad{DY: g.in("dy", s.t, s.n), DBias: g.trained("dbias", 1, s.n)}
 		})
 	}
 }
@@ -161,7 +161,7 @@ func quantised(add adder) {
 			return &kernels.Embed{Tokens: g.indices("tokens", g.below(5, 9)), Table: g.weight("table", d, 9, 2*b), Out: g.out("out", 5, 2*b), Scale: 1.5}
 		})
 		add(fmt.Sprintf("cross_entropy %v", d), func(g *rig) kernels.Op {
-			return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(7, 40)), Loss: g.out("loss", 7, 1), LogitScale: 1,
+			return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(7, 40)), Loss: g.found("loss", 7, 1), LogitScale: 1,
 				Terms: []kernels.HeadTerm{{X: g.in("x", 7, b), W: g.weight("w", d, 40, b), Scale: 1, DX: g.out("dx", 7, b)}}}
 		})
 	}
@@ -172,17 +172,17 @@ func rotaries(add adder) {
 		for _, s := range []struct{ dim, half, heads int }{{2, 1, 1}, {8, 4, 3}, {20, 10, 2}, {16, 5, 2}, {64, 32, 3}} {
 			add(fmt.Sprintf("rotary_table %d×%d", t, s.half), func(g *rig) kernels.Op {
 				return &kernels.RotaryTable{Positions: g.indices("positions", g.below(t, 100000)), Freqs: g.weight("freqs", kernels.F64, 1, s.half),
-					Out: g.out("out", t, 2*s.half), Scale: 1.25}
+					Out: g.found("out", t, 2*s.half), Scale: 1.25}
 			})
 			for _, inverse := range []bool{false, true} {
 				add(fmt.Sprintf("rotary %d×%d×%d/%d inverse=%v", t, s.heads, s.dim, s.half, inverse), func(g *rig) kernels.Op {
-					return &kernels.Rotary{X: g.in("x", t, s.heads*s.dim), Table: g.in("table", t, 2*s.half), Out: g.out("out", t, s.heads*s.dim),
+					return &kernels.Rotary{X: g.in("x", t, s.heads*s.dim), Table: g.known("table", t, 2*s.half), Out: g.out("out", t, s.heads*s.dim),
 						HeadDim: s.dim, Inverse: inverse}
 				})
 			}
 			add(fmt.Sprintf("rotary in place %d×%d×%d/%d", t, s.heads, s.dim, s.half), func(g *rig) kernels.Op {
 				x := g.change("x", t, s.heads*s.dim)
-				return &kernels.Rotary{X: x, Table: g.in("table", t, 2*s.half), Out: x, HeadDim: s.dim}
+				return &kernels.Rotary{X: x, Table: g.known("table", t, 2*s.half), Out: x, HeadDim: s.dim}
 			})
 		}
 	}
@@ -209,7 +209,7 @@ func attentions(add adder) {
 			slack := s.size * s.size
 			add("attention "+name, func(g *rig) kernels.Op {
 				return &kernels.Attention{Q: g.scaled("q", t, q, s.size), K: g.scaled("k", t, kv, s.size), V: g.in("v", t, kv),
-					Bounds: g.indices("bounds", bounds), Out: g.out("out", t, q), LSE: g.out("lse", t, s.heads), AttentionShape: shape}
+					Bounds: g.indices("bounds", bounds), Out: g.out("out", t, q), LSE: g.found("lse", t, s.heads), AttentionShape: shape}
 			}).slack = slack
 			c := add("attention_grad "+name, func(g *rig) kernels.Op {
 				return attentionGrad(g, shape, bounds, t, q, kv, s.heads, s.size)
@@ -238,7 +238,7 @@ func attentionGrad(g *rig, shape kernels.AttentionShape, bounds []int32, t, q, k
 	}
 	return &kernels.AttentionGrad{
 		Q: in("q", q, qs), K: in("k", kv, ks), V: in("v", kv, vs), Bounds: g.indices("bounds", bounds),
-		Out: in("out", q, f.Out.Float64s()), LSE: in("lse", heads, f.LSE.Float64s()), DOut: g.in("dout", t, q),
+		Out: in("out", q, f.Out.Float64s()), LSE: g.add("lse", input, g.float(), t, heads, g.padding, f.LSE.Float64s()), DOut: g.in("dout", t, q),
 		DQ: g.out("dq", t, q), DK: g.out("dk", t, kv), DV: g.out("dv", t, kv), AttentionShape: shape,
 	}
 }
@@ -351,16 +351,16 @@ func losses(add adder) {
 			name := fmt.Sprintf("cross_entropy %d×%d×%d %v cap %g", s.n, s.vocab, s.k, d, s.cap)
 			if i == 0 || s.n < 10 {
 				add(name+", loss only", func(g *rig) kernels.Op {
-					return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(s.n, s.vocab)), Loss: g.out("loss", s.n, 1),
+					return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(s.n, s.vocab)), Loss: g.found("loss", s.n, 1),
 						LogitScale: s.scale, SoftCap: s.cap,
 						Terms: []kernels.HeadTerm{{X: g.scaled("x", s.n, s.k, s.size), W: g.weight("w", d, s.vocab, s.k), Scale: 1}}}
 				})
 				add(name+", with gradients", func(g *rig) kernels.Op {
-					return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(s.n, s.vocab)), Loss: g.out("loss", s.n, 1),
+					return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(s.n, s.vocab)), Loss: g.found("loss", s.n, 1),
 						LogitScale: s.scale, SoftCap: s.cap,
 						Terms: []kernels.HeadTerm{
 							{X: g.scaled("x", s.n, s.k, s.size), W: g.weight("w", d, s.vocab, s.k), Scale: 1, DX: g.out("dx", s.n, s.k)},
-							{X: g.in("u", s.n, 3), W: g.in("b", s.vocab, 3), Scale: 0.5, DX: g.out("du", s.n, 3), DW: g.change("db", s.vocab, 3)},
+							{X: g.in("u", s.n, 3), W: g.known("b", s.vocab, 3), Scale: 0.5, DX: g.out("du", s.n, 3), DW: g.trained("db", s.vocab, 3)},
 						}}
 				})
 			}

@@ -69,9 +69,9 @@ func forward(r Reporter, b kernels.Backend, c *testCase, padding int, tolerance 
 	name := fmt.Sprintf("%s, gaps of %d", c.name, padding)
 	oracle := reference.New()
 	defer oracle.Close()
-	want := &rig{backend: oracle, round: b.Info().Float, padding: padding}
-	first := &rig{backend: b, round: b.Info().Float, padding: padding}
-	second := &rig{backend: b, round: b.Info().Float, padding: padding}
+	want := &rig{backend: oracle, round: b.Info().Activations(), padding: padding}
+	first := &rig{backend: b, round: b.Info().Activations(), padding: padding}
+	second := &rig{backend: b, round: b.Info().Activations(), padding: padding}
 	for _, g := range []*rig{want, first, second} {
 		if err := g.backend.Run([]kernels.Op{c.make(g)}, nil); err != nil {
 			r.Errorf("%s: %v", name, err)
@@ -155,7 +155,10 @@ type rig struct {
 
 const guardBytes = 64
 
-func (g *rig) float() kernels.DType { return g.backend.Info().Float }
+// float is the type of statistics and of what is trained, activation of what
+// has a row for each token.
+func (g *rig) float() kernels.DType      { return g.backend.Info().Float }
+func (g *rig) activation() kernels.DType { return g.backend.Info().Activations() }
 
 // add makes a tensor between guards. values are row-major, without gaps.
 func (g *rig) add(name string, role role, d kernels.DType, rows, cols, padding int, values []float64) *kernels.Tensor {
@@ -203,20 +206,34 @@ func (g *rig) normal(n int, scale float64) []float64 {
 	return v
 }
 
-// in returns an input of random values in the backend's floating type.
+// in returns an activation of random values.
 func (g *rig) in(name string, rows, cols int) *kernels.Tensor { return g.scaled(name, rows, cols, 1) }
 
 func (g *rig) scaled(name string, rows, cols int, scale float64) *kernels.Tensor {
-	return g.add(name, input, g.float(), rows, cols, g.padding, g.normal(rows*cols, scale))
+	return g.add(name, input, g.activation(), rows, cols, g.padding, g.normal(rows*cols, scale))
 }
 
-// out returns an output, which holds NaN until it is written.
+// out returns an activation to be written, which holds NaN until it is.
 func (g *rig) out(name string, rows, cols int) *kernels.Tensor {
+	return g.add(name, output, g.activation(), rows, cols, g.padding, nil)
+}
+
+// change returns an activation that the operation reads and writes.
+func (g *rig) change(name string, rows, cols int) *kernels.Tensor {
+	return g.add(name, update, g.activation(), rows, cols, g.padding, g.normal(rows*cols, 1))
+}
+
+// known, found and trained are in, out and change for statistics, parameters and
+// their gradients.
+func (g *rig) known(name string, rows, cols int) *kernels.Tensor {
+	return g.add(name, input, g.float(), rows, cols, g.padding, g.normal(rows*cols, 1))
+}
+
+func (g *rig) found(name string, rows, cols int) *kernels.Tensor {
 	return g.add(name, output, g.float(), rows, cols, g.padding, nil)
 }
 
-// change returns a tensor that the operation reads and writes.
-func (g *rig) change(name string, rows, cols int) *kernels.Tensor {
+func (g *rig) trained(name string, rows, cols int) *kernels.Tensor {
 	return g.add(name, update, g.float(), rows, cols, g.padding, g.normal(rows*cols, 1))
 }
 
