@@ -2485,140 +2485,126 @@ DATA word_ff800000<>+24(SB)/4, $0xff800000
 DATA word_ff800000<>+28(SB)/4, $0xff800000
 GLOBL word_ff800000<>(SB), RODATA|NOPTR, $32
 
-// func avx2Exp(out []float32, x []float32, scale float32, shift float32) float32
+// func avx2Exp(out []float32, x []float32, scale float32, top float32) float32
 // Requires: AVX, AVX2, FMA3, SSE
 TEXT ·avx2Exp(SB), NOSPLIT|NOFRAME, $0-60
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         out_len+8(FP), DX
 	VBROADCASTSS scale+48(FP), Y0
-	VBROADCASTSS shift+52(FP), Y1
-	VMOVUPS      word_c2aeac4f<>+0(SB), Y2
+	VBROADCASTSS top+52(FP), Y1
+	VMULPS       word_3fb8aa3b<>+0(SB), Y0, Y0
+	VMOVUPS      word_c2fc0000<>+0(SB), Y2
 	VMOVUPS      word_3f800000<>+0(SB), Y3
 	VXORPS       Y4, Y4, Y4
 	XORQ         BX, BX
 
 unrolled:
-	CMPQ         DX, $0x00000018
-	JL           single
-	VMOVUPS      (CX)(BX*1), Y5
-	VMOVUPS      32(CX)(BX*1), Y6
-	VMOVUPS      64(CX)(BX*1), Y7
-	VFMSUB213PS  Y1, Y0, Y5
-	VFMSUB213PS  Y1, Y0, Y6
-	VFMSUB213PS  Y1, Y0, Y7
-	VMAXPS       Y5, Y2, Y5
-	VMAXPS       Y6, Y2, Y6
-	VMAXPS       Y7, Y2, Y7
-	VMOVUPS      word_4b400000<>+0(SB), Y8
-	VMOVUPS      word_4b400000<>+0(SB), Y9
-	VMOVUPS      word_4b400000<>+0(SB), Y10
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y8
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y9
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y7, Y10
-	VSUBPS       word_4b400000<>+0(SB), Y8, Y11
-	VSUBPS       word_4b400000<>+0(SB), Y9, Y12
-	VSUBPS       word_4b400000<>+0(SB), Y10, Y13
-	VFNMADD231PS word_3f318000<>+0(SB), Y11, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y12, Y6
-	VFNMADD231PS word_3f318000<>+0(SB), Y13, Y7
-	VFNMADD231PS word_b95e8083<>+0(SB), Y11, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y12, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y13, Y7
-	VMOVUPS      word_39506967<>+0(SB), Y11
-	VMOVUPS      word_39506967<>+0(SB), Y12
-	VMOVUPS      word_39506967<>+0(SB), Y13
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3c088908<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3f000000<>+0(SB), Y7, Y13
-	VFMADD213PS  Y3, Y5, Y11
-	VFMADD213PS  Y3, Y6, Y12
-	VFMADD213PS  Y3, Y7, Y13
-	VFMADD213PS  Y3, Y5, Y11
-	VFMADD213PS  Y3, Y6, Y12
-	VFMADD213PS  Y3, Y7, Y13
-	VPSLLD       $0x17, Y8, Y8
-	VPADDD       Y8, Y11, Y11
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y12, Y12
-	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y13, Y13
-	VMOVUPS      Y11, (AX)(BX*1)
-	VMOVUPS      Y12, 32(AX)(BX*1)
-	VMOVUPS      Y13, 64(AX)(BX*1)
-	VADDPS       Y11, Y4, Y4
-	VADDPS       Y12, Y4, Y4
-	VADDPS       Y13, Y4, Y4
-	ADDQ         $0x00000060, BX
-	SUBQ         $0x00000018, DX
-	JMP          unrolled
+	CMPQ        DX, $0x00000018
+	JL          single
+	VMOVUPS     (CX)(BX*1), Y5
+	VMOVUPS     32(CX)(BX*1), Y6
+	VMOVUPS     64(CX)(BX*1), Y7
+	VSUBPS      Y1, Y5, Y5
+	VSUBPS      Y1, Y6, Y6
+	VSUBPS      Y1, Y7, Y7
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y0, Y6, Y6
+	VMULPS      Y0, Y7, Y7
+	VMAXPS      Y5, Y2, Y5
+	VMAXPS      Y6, Y2, Y6
+	VMAXPS      Y7, Y2, Y7
+	VADDPS      word_4b400000<>+0(SB), Y5, Y8
+	VADDPS      word_4b400000<>+0(SB), Y6, Y9
+	VADDPS      word_4b400000<>+0(SB), Y7, Y10
+	VSUBPS      word_4b400000<>+0(SB), Y8, Y11
+	VSUBPS      word_4b400000<>+0(SB), Y9, Y12
+	VSUBPS      word_4b400000<>+0(SB), Y10, Y13
+	VSUBPS      Y11, Y5, Y5
+	VSUBPS      Y12, Y6, Y6
+	VSUBPS      Y13, Y7, Y7
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y11
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y12
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y13
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y11
+	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y12
+	VFMADD213PS word_3c1e7544<>+0(SB), Y7, Y13
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y11
+	VFMADD213PS word_3d635ba9<>+0(SB), Y6, Y12
+	VFMADD213PS word_3d635ba9<>+0(SB), Y7, Y13
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y11
+	VFMADD213PS word_3e75fcde<>+0(SB), Y6, Y12
+	VFMADD213PS word_3e75fcde<>+0(SB), Y7, Y13
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y11
+	VFMADD213PS word_3f317215<>+0(SB), Y6, Y12
+	VFMADD213PS word_3f317215<>+0(SB), Y7, Y13
+	VFMADD213PS Y3, Y5, Y11
+	VFMADD213PS Y3, Y6, Y12
+	VFMADD213PS Y3, Y7, Y13
+	VPSLLD      $0x17, Y8, Y8
+	VPADDD      Y8, Y11, Y11
+	VPSLLD      $0x17, Y9, Y9
+	VPADDD      Y9, Y12, Y12
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      Y10, Y13, Y13
+	VMOVUPS     Y11, (AX)(BX*1)
+	VMOVUPS     Y12, 32(AX)(BX*1)
+	VMOVUPS     Y13, 64(AX)(BX*1)
+	VADDPS      Y11, Y4, Y4
+	VADDPS      Y12, Y4, Y4
+	VADDPS      Y13, Y4, Y4
+	ADDQ        $0x00000060, BX
+	SUBQ        $0x00000018, DX
+	JMP         unrolled
 
 single:
-	CMPQ         DX, $0x08
-	JL           rest
-	VMOVUPS      (CX)(BX*1), Y5
-	VFMSUB213PS  Y1, Y0, Y5
-	VMAXPS       Y5, Y2, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y6
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y6
-	VSUBPS       word_4b400000<>+0(SB), Y6, Y7
-	VFNMADD231PS word_3f318000<>+0(SB), Y7, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y7, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y7
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y7
-	VFMADD213PS  Y3, Y5, Y7
-	VFMADD213PS  Y3, Y5, Y7
-	VPSLLD       $0x17, Y6, Y6
-	VPADDD       Y6, Y7, Y7
-	VMOVUPS      Y7, (AX)(BX*1)
-	VADDPS       Y7, Y4, Y4
-	ADDQ         $0x20, BX
-	SUBQ         $0x08, DX
-	JMP          single
+	CMPQ        DX, $0x08
+	JL          rest
+	VMOVUPS     (CX)(BX*1), Y5
+	VSUBPS      Y1, Y5, Y5
+	VMULPS      Y0, Y5, Y5
+	VMAXPS      Y5, Y2, Y5
+	VADDPS      word_4b400000<>+0(SB), Y5, Y6
+	VSUBPS      word_4b400000<>+0(SB), Y6, Y7
+	VSUBPS      Y7, Y5, Y5
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y7
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y7
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y7
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y7
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y7
+	VFMADD213PS Y3, Y5, Y7
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      Y6, Y7, Y7
+	VMOVUPS     Y7, (AX)(BX*1)
+	VADDPS      Y7, Y4, Y4
+	ADDQ        $0x20, BX
+	SUBQ        $0x08, DX
+	JMP         single
 
 rest:
-	TESTQ        DX, DX
-	JZ           done
-	LEAQ         tail_masks<>+0(SB), SI
-	NEGQ         DX
-	VMOVUPS      32(SI)(DX*4), Y5
-	VMASKMOVPS   (CX)(BX*1), Y5, Y6
-	VFMSUB213PS  Y1, Y0, Y6
-	VMAXPS       Y6, Y2, Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y1
-	VFNMADD231PS word_3f318000<>+0(SB), Y1, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y1, Y6
-	VMOVUPS      word_39506967<>+0(SB), Y1
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y1
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y1
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y1
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y1
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y1
-	VFMADD213PS  Y3, Y6, Y1
-	VFMADD213PS  Y3, Y6, Y1
-	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y1, Y1
-	VMASKMOVPS   Y1, Y5, (AX)(BX*1)
-	VANDPS       Y5, Y1, Y1
-	VADDPS       Y1, Y4, Y4
+	TESTQ       DX, DX
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), SI
+	NEGQ        DX
+	VMOVUPS     32(SI)(DX*4), Y5
+	VMASKMOVPS  (CX)(BX*1), Y5, Y6
+	VSUBPS      Y1, Y6, Y6
+	VMULPS      Y0, Y6, Y6
+	VMAXPS      Y6, Y2, Y6
+	VADDPS      word_4b400000<>+0(SB), Y6, Y0
+	VSUBPS      word_4b400000<>+0(SB), Y0, Y1
+	VSUBPS      Y1, Y6, Y6
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y1
+	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y1
+	VFMADD213PS word_3d635ba9<>+0(SB), Y6, Y1
+	VFMADD213PS word_3e75fcde<>+0(SB), Y6, Y1
+	VFMADD213PS word_3f317215<>+0(SB), Y6, Y1
+	VFMADD213PS Y3, Y6, Y1
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      Y0, Y1, Y1
+	VMASKMOVPS  Y1, Y5, (AX)(BX*1)
+	VANDPS      Y5, Y1, Y1
+	VADDPS      Y1, Y4, Y4
 
 done:
 	VEXTRACTF128 $0x01, Y4, X0
@@ -2631,15 +2617,25 @@ done:
 	VZEROUPPER
 	RET
 
-DATA word_c2aeac4f<>+0(SB)/4, $0xc2aeac4f
-DATA word_c2aeac4f<>+4(SB)/4, $0xc2aeac4f
-DATA word_c2aeac4f<>+8(SB)/4, $0xc2aeac4f
-DATA word_c2aeac4f<>+12(SB)/4, $0xc2aeac4f
-DATA word_c2aeac4f<>+16(SB)/4, $0xc2aeac4f
-DATA word_c2aeac4f<>+20(SB)/4, $0xc2aeac4f
-DATA word_c2aeac4f<>+24(SB)/4, $0xc2aeac4f
-DATA word_c2aeac4f<>+28(SB)/4, $0xc2aeac4f
-GLOBL word_c2aeac4f<>(SB), RODATA|NOPTR, $32
+DATA word_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA word_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA word_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA word_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA word_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA word_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA word_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA word_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+GLOBL word_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA word_c2fc0000<>+0(SB)/4, $0xc2fc0000
+DATA word_c2fc0000<>+4(SB)/4, $0xc2fc0000
+DATA word_c2fc0000<>+8(SB)/4, $0xc2fc0000
+DATA word_c2fc0000<>+12(SB)/4, $0xc2fc0000
+DATA word_c2fc0000<>+16(SB)/4, $0xc2fc0000
+DATA word_c2fc0000<>+20(SB)/4, $0xc2fc0000
+DATA word_c2fc0000<>+24(SB)/4, $0xc2fc0000
+DATA word_c2fc0000<>+28(SB)/4, $0xc2fc0000
+GLOBL word_c2fc0000<>(SB), RODATA|NOPTR, $32
 
 DATA word_3f800000<>+0(SB)/4, $0x3f800000
 DATA word_3f800000<>+4(SB)/4, $0x3f800000
@@ -2661,95 +2657,55 @@ DATA word_4b400000<>+24(SB)/4, $0x4b400000
 DATA word_4b400000<>+28(SB)/4, $0x4b400000
 GLOBL word_4b400000<>(SB), RODATA|NOPTR, $32
 
-DATA word_3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
-DATA word_3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
-DATA word_3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
-DATA word_3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
-DATA word_3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
-DATA word_3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
-DATA word_3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
-DATA word_3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
-GLOBL word_3fb8aa3b<>(SB), RODATA|NOPTR, $32
+DATA word_3aaddd0a<>+0(SB)/4, $0x3aaddd0a
+DATA word_3aaddd0a<>+4(SB)/4, $0x3aaddd0a
+DATA word_3aaddd0a<>+8(SB)/4, $0x3aaddd0a
+DATA word_3aaddd0a<>+12(SB)/4, $0x3aaddd0a
+DATA word_3aaddd0a<>+16(SB)/4, $0x3aaddd0a
+DATA word_3aaddd0a<>+20(SB)/4, $0x3aaddd0a
+DATA word_3aaddd0a<>+24(SB)/4, $0x3aaddd0a
+DATA word_3aaddd0a<>+28(SB)/4, $0x3aaddd0a
+GLOBL word_3aaddd0a<>(SB), RODATA|NOPTR, $32
 
-DATA word_3f318000<>+0(SB)/4, $0x3f318000
-DATA word_3f318000<>+4(SB)/4, $0x3f318000
-DATA word_3f318000<>+8(SB)/4, $0x3f318000
-DATA word_3f318000<>+12(SB)/4, $0x3f318000
-DATA word_3f318000<>+16(SB)/4, $0x3f318000
-DATA word_3f318000<>+20(SB)/4, $0x3f318000
-DATA word_3f318000<>+24(SB)/4, $0x3f318000
-DATA word_3f318000<>+28(SB)/4, $0x3f318000
-GLOBL word_3f318000<>(SB), RODATA|NOPTR, $32
+DATA word_3c1e7544<>+0(SB)/4, $0x3c1e7544
+DATA word_3c1e7544<>+4(SB)/4, $0x3c1e7544
+DATA word_3c1e7544<>+8(SB)/4, $0x3c1e7544
+DATA word_3c1e7544<>+12(SB)/4, $0x3c1e7544
+DATA word_3c1e7544<>+16(SB)/4, $0x3c1e7544
+DATA word_3c1e7544<>+20(SB)/4, $0x3c1e7544
+DATA word_3c1e7544<>+24(SB)/4, $0x3c1e7544
+DATA word_3c1e7544<>+28(SB)/4, $0x3c1e7544
+GLOBL word_3c1e7544<>(SB), RODATA|NOPTR, $32
 
-DATA word_b95e8083<>+0(SB)/4, $0xb95e8083
-DATA word_b95e8083<>+4(SB)/4, $0xb95e8083
-DATA word_b95e8083<>+8(SB)/4, $0xb95e8083
-DATA word_b95e8083<>+12(SB)/4, $0xb95e8083
-DATA word_b95e8083<>+16(SB)/4, $0xb95e8083
-DATA word_b95e8083<>+20(SB)/4, $0xb95e8083
-DATA word_b95e8083<>+24(SB)/4, $0xb95e8083
-DATA word_b95e8083<>+28(SB)/4, $0xb95e8083
-GLOBL word_b95e8083<>(SB), RODATA|NOPTR, $32
+DATA word_3d635ba9<>+0(SB)/4, $0x3d635ba9
+DATA word_3d635ba9<>+4(SB)/4, $0x3d635ba9
+DATA word_3d635ba9<>+8(SB)/4, $0x3d635ba9
+DATA word_3d635ba9<>+12(SB)/4, $0x3d635ba9
+DATA word_3d635ba9<>+16(SB)/4, $0x3d635ba9
+DATA word_3d635ba9<>+20(SB)/4, $0x3d635ba9
+DATA word_3d635ba9<>+24(SB)/4, $0x3d635ba9
+DATA word_3d635ba9<>+28(SB)/4, $0x3d635ba9
+GLOBL word_3d635ba9<>(SB), RODATA|NOPTR, $32
 
-DATA word_39506967<>+0(SB)/4, $0x39506967
-DATA word_39506967<>+4(SB)/4, $0x39506967
-DATA word_39506967<>+8(SB)/4, $0x39506967
-DATA word_39506967<>+12(SB)/4, $0x39506967
-DATA word_39506967<>+16(SB)/4, $0x39506967
-DATA word_39506967<>+20(SB)/4, $0x39506967
-DATA word_39506967<>+24(SB)/4, $0x39506967
-DATA word_39506967<>+28(SB)/4, $0x39506967
-GLOBL word_39506967<>(SB), RODATA|NOPTR, $32
+DATA word_3e75fcde<>+0(SB)/4, $0x3e75fcde
+DATA word_3e75fcde<>+4(SB)/4, $0x3e75fcde
+DATA word_3e75fcde<>+8(SB)/4, $0x3e75fcde
+DATA word_3e75fcde<>+12(SB)/4, $0x3e75fcde
+DATA word_3e75fcde<>+16(SB)/4, $0x3e75fcde
+DATA word_3e75fcde<>+20(SB)/4, $0x3e75fcde
+DATA word_3e75fcde<>+24(SB)/4, $0x3e75fcde
+DATA word_3e75fcde<>+28(SB)/4, $0x3e75fcde
+GLOBL word_3e75fcde<>(SB), RODATA|NOPTR, $32
 
-DATA word_3ab743ce<>+0(SB)/4, $0x3ab743ce
-DATA word_3ab743ce<>+4(SB)/4, $0x3ab743ce
-DATA word_3ab743ce<>+8(SB)/4, $0x3ab743ce
-DATA word_3ab743ce<>+12(SB)/4, $0x3ab743ce
-DATA word_3ab743ce<>+16(SB)/4, $0x3ab743ce
-DATA word_3ab743ce<>+20(SB)/4, $0x3ab743ce
-DATA word_3ab743ce<>+24(SB)/4, $0x3ab743ce
-DATA word_3ab743ce<>+28(SB)/4, $0x3ab743ce
-GLOBL word_3ab743ce<>(SB), RODATA|NOPTR, $32
-
-DATA word_3c088908<>+0(SB)/4, $0x3c088908
-DATA word_3c088908<>+4(SB)/4, $0x3c088908
-DATA word_3c088908<>+8(SB)/4, $0x3c088908
-DATA word_3c088908<>+12(SB)/4, $0x3c088908
-DATA word_3c088908<>+16(SB)/4, $0x3c088908
-DATA word_3c088908<>+20(SB)/4, $0x3c088908
-DATA word_3c088908<>+24(SB)/4, $0x3c088908
-DATA word_3c088908<>+28(SB)/4, $0x3c088908
-GLOBL word_3c088908<>(SB), RODATA|NOPTR, $32
-
-DATA word_3d2aa9c1<>+0(SB)/4, $0x3d2aa9c1
-DATA word_3d2aa9c1<>+4(SB)/4, $0x3d2aa9c1
-DATA word_3d2aa9c1<>+8(SB)/4, $0x3d2aa9c1
-DATA word_3d2aa9c1<>+12(SB)/4, $0x3d2aa9c1
-DATA word_3d2aa9c1<>+16(SB)/4, $0x3d2aa9c1
-DATA word_3d2aa9c1<>+20(SB)/4, $0x3d2aa9c1
-DATA word_3d2aa9c1<>+24(SB)/4, $0x3d2aa9c1
-DATA word_3d2aa9c1<>+28(SB)/4, $0x3d2aa9c1
-GLOBL word_3d2aa9c1<>(SB), RODATA|NOPTR, $32
-
-DATA word_3e2aaaaa<>+0(SB)/4, $0x3e2aaaaa
-DATA word_3e2aaaaa<>+4(SB)/4, $0x3e2aaaaa
-DATA word_3e2aaaaa<>+8(SB)/4, $0x3e2aaaaa
-DATA word_3e2aaaaa<>+12(SB)/4, $0x3e2aaaaa
-DATA word_3e2aaaaa<>+16(SB)/4, $0x3e2aaaaa
-DATA word_3e2aaaaa<>+20(SB)/4, $0x3e2aaaaa
-DATA word_3e2aaaaa<>+24(SB)/4, $0x3e2aaaaa
-DATA word_3e2aaaaa<>+28(SB)/4, $0x3e2aaaaa
-GLOBL word_3e2aaaaa<>(SB), RODATA|NOPTR, $32
-
-DATA word_3f000000<>+0(SB)/4, $0x3f000000
-DATA word_3f000000<>+4(SB)/4, $0x3f000000
-DATA word_3f000000<>+8(SB)/4, $0x3f000000
-DATA word_3f000000<>+12(SB)/4, $0x3f000000
-DATA word_3f000000<>+16(SB)/4, $0x3f000000
-DATA word_3f000000<>+20(SB)/4, $0x3f000000
-DATA word_3f000000<>+24(SB)/4, $0x3f000000
-DATA word_3f000000<>+28(SB)/4, $0x3f000000
-GLOBL word_3f000000<>(SB), RODATA|NOPTR, $32
+DATA word_3f317215<>+0(SB)/4, $0x3f317215
+DATA word_3f317215<>+4(SB)/4, $0x3f317215
+DATA word_3f317215<>+8(SB)/4, $0x3f317215
+DATA word_3f317215<>+12(SB)/4, $0x3f317215
+DATA word_3f317215<>+16(SB)/4, $0x3f317215
+DATA word_3f317215<>+20(SB)/4, $0x3f317215
+DATA word_3f317215<>+24(SB)/4, $0x3f317215
+DATA word_3f317215<>+28(SB)/4, $0x3f317215
+GLOBL word_3f317215<>(SB), RODATA|NOPTR, $32
 
 // func avx2Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
 // Requires: AVX, AVX2, FMA3
@@ -2760,7 +2716,7 @@ TEXT ·avx2Score(SB), NOSPLIT|NOFRAME, $0-60
 	VBROADCASTSS lse+48(FP), Y0
 	VBROADCASTSS d+52(FP), Y1
 	VBROADCASTSS ic2+56(FP), Y2
-	VMOVUPS      word_c2aeac4f<>+0(SB), Y3
+	VMOVUPS      word_c2fc0000<>+0(SB), Y3
 	VMOVUPS      word_3f800000<>+0(SB), Y4
 	XORQ         BX, BX
 
@@ -2777,32 +2733,26 @@ unrolled:
 	VMULPS       Y2, Y8, Y8
 	VSUBPS       Y0, Y5, Y5
 	VSUBPS       Y0, Y6, Y6
+	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
+	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y5, Y3, Y5
 	VMAXPS       Y6, Y3, Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y9
-	VMOVUPS      word_4b400000<>+0(SB), Y10
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y9
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y10
+	VADDPS       word_4b400000<>+0(SB), Y5, Y9
+	VADDPS       word_4b400000<>+0(SB), Y6, Y10
 	VSUBPS       word_4b400000<>+0(SB), Y9, Y11
 	VSUBPS       word_4b400000<>+0(SB), Y10, Y12
-	VFNMADD231PS word_3f318000<>+0(SB), Y11, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y12, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y11, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y12, Y6
-	VMOVUPS      word_39506967<>+0(SB), Y11
-	VMOVUPS      word_39506967<>+0(SB), Y12
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y12
-	VFMADD213PS  Y4, Y5, Y11
-	VFMADD213PS  Y4, Y6, Y12
+	VSUBPS       Y11, Y5, Y5
+	VSUBPS       Y12, Y6, Y6
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y11
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y12
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y12
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y12
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y12
+	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y12
 	VFMADD213PS  Y4, Y5, Y11
 	VFMADD213PS  Y4, Y6, Y12
 	VPSLLD       $0x17, Y9, Y9
@@ -2833,19 +2783,16 @@ single:
 	VMULPS       Y5, Y6, Y6
 	VMULPS       Y2, Y6, Y6
 	VSUBPS       Y0, Y5, Y5
+	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y5, Y3, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y7
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y7
+	VADDPS       word_4b400000<>+0(SB), Y5, Y7
 	VSUBPS       word_4b400000<>+0(SB), Y7, Y8
-	VFNMADD231PS word_3f318000<>+0(SB), Y8, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y8, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y8
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y8
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y8
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y8
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y8
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y8
-	VFMADD213PS  Y4, Y5, Y8
+	VSUBPS       Y8, Y5, Y5
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y8
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y8
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y8
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y8
+	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y8
 	VFMADD213PS  Y4, Y5, Y8
 	VPSLLD       $0x17, Y7, Y7
 	VPADDD       Y7, Y8, Y8
@@ -2870,19 +2817,16 @@ rest:
 	VMULPS       Y6, Y7, Y7
 	VMULPS       Y2, Y7, Y7
 	VSUBPS       Y0, Y6, Y6
+	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y6, Y3, Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y0
+	VADDPS       word_4b400000<>+0(SB), Y6, Y0
 	VSUBPS       word_4b400000<>+0(SB), Y0, Y2
-	VFNMADD231PS word_3f318000<>+0(SB), Y2, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y2, Y6
-	VMOVUPS      word_39506967<>+0(SB), Y2
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y2
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y2
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y2
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y2
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y2
-	VFMADD213PS  Y4, Y6, Y2
+	VSUBPS       Y2, Y6, Y6
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y2
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y2
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y2
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y2
+	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y2
 	VFMADD213PS  Y4, Y6, Y2
 	VPSLLD       $0x17, Y0, Y0
 	VPADDD       Y0, Y2, Y2
@@ -2903,103 +2847,95 @@ TEXT ·avx2Cap(SB), NOSPLIT|NOFRAME, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	VBROADCASTSS c+24(FP), Y0
-	VMOVUPS      word_c2aeac4f<>+0(SB), Y1
+	VMOVUPS      word_c2fc0000<>+0(SB), Y1
 	VMOVUPS      word_3f800000<>+0(SB), Y2
 	XORQ         DX, DX
 
 single:
-	CMPQ         CX, $0x08
-	JL           rest
-	VMOVUPS      (AX)(DX*1), Y3
-	VDIVPS       Y0, Y3, Y3
-	VANDPS       word_7fffffff<>+0(SB), Y3, Y4
-	VANDPS       word_80000000<>+0(SB), Y3, Y5
-	VMULPS       Y3, Y3, Y6
-	VMOVUPS      word_bbbaf0ea<>+0(SB), Y7
-	VFMADD213PS  word_3ca9134e<>+0(SB), Y6, Y7
-	VFMADD213PS  word_bd5c1e2d<>+0(SB), Y6, Y7
-	VFMADD213PS  word_3e088393<>+0(SB), Y6, Y7
-	VFMADD213PS  word_beaaaa99<>+0(SB), Y6, Y7
-	VMULPS       Y6, Y7, Y7
-	VFMADD213PS  Y3, Y3, Y7
-	VCMPPS       $0x11, word_3f200000<>+0(SB), Y4, Y3
-	VADDPS       Y4, Y4, Y4
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y6
-	VMINPS       Y4, Y6, Y4
-	VMAXPS       Y4, Y1, Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y6
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y6
-	VSUBPS       word_4b400000<>+0(SB), Y6, Y8
-	VFNMADD231PS word_3f318000<>+0(SB), Y8, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y8, Y4
-	VMOVUPS      word_39506967<>+0(SB), Y8
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y8
-	VFMADD213PS  Y2, Y4, Y8
-	VFMADD213PS  Y2, Y4, Y8
-	VPSLLD       $0x17, Y6, Y6
-	VPADDD       Y6, Y8, Y8
-	VMOVUPS      word_40000000<>+0(SB), Y4
-	VADDPS       Y2, Y8, Y8
-	VDIVPS       Y8, Y4, Y8
-	VSUBPS       Y8, Y2, Y8
-	VORPS        Y5, Y8, Y8
-	VBLENDVPS    Y3, Y7, Y8, Y8
-	VMULPS       Y0, Y8, Y8
-	VMOVUPS      Y8, (AX)(DX*1)
-	ADDQ         $0x20, DX
-	SUBQ         $0x08, CX
-	JMP          single
+	CMPQ        CX, $0x08
+	JL          rest
+	VMOVUPS     (AX)(DX*1), Y3
+	VDIVPS      Y0, Y3, Y3
+	VANDPS      word_7fffffff<>+0(SB), Y3, Y4
+	VANDPS      word_80000000<>+0(SB), Y3, Y5
+	VMULPS      Y3, Y3, Y6
+	VMOVUPS     word_bbbaf0ea<>+0(SB), Y7
+	VFMADD213PS word_3ca9134e<>+0(SB), Y6, Y7
+	VFMADD213PS word_bd5c1e2d<>+0(SB), Y6, Y7
+	VFMADD213PS word_3e088393<>+0(SB), Y6, Y7
+	VFMADD213PS word_beaaaa99<>+0(SB), Y6, Y7
+	VMULPS      Y6, Y7, Y7
+	VFMADD213PS Y3, Y3, Y7
+	VCMPPS      $0x11, word_3f200000<>+0(SB), Y4, Y3
+	VMULPS      word_4038aa3b<>+0(SB), Y4, Y4
+	VMOVUPS     word_42fefae1<>+0(SB), Y6
+	VMINPS      Y4, Y6, Y4
+	VMAXPS      Y4, Y1, Y4
+	VADDPS      word_4b400000<>+0(SB), Y4, Y6
+	VSUBPS      word_4b400000<>+0(SB), Y6, Y8
+	VSUBPS      Y8, Y4, Y4
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y8
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y8
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y8
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y8
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y8
+	VFMADD213PS Y2, Y4, Y8
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      Y6, Y8, Y8
+	VMOVUPS     word_40000000<>+0(SB), Y4
+	VADDPS      Y2, Y8, Y8
+	VDIVPS      Y8, Y4, Y8
+	VSUBPS      Y8, Y2, Y8
+	VORPS       Y5, Y8, Y8
+	VBLENDVPS   Y3, Y7, Y8, Y8
+	VMULPS      Y0, Y8, Y8
+	VMOVUPS     Y8, (AX)(DX*1)
+	ADDQ        $0x20, DX
+	SUBQ        $0x08, CX
+	JMP         single
 
 rest:
-	TESTQ        CX, CX
-	JZ           done
-	LEAQ         tail_masks<>+0(SB), BX
-	NEGQ         CX
-	VMOVUPS      32(BX)(CX*4), Y3
-	VMASKMOVPS   (AX)(DX*1), Y3, Y4
-	VDIVPS       Y0, Y4, Y4
-	VANDPS       word_7fffffff<>+0(SB), Y4, Y5
-	VANDPS       word_80000000<>+0(SB), Y4, Y6
-	VMULPS       Y4, Y4, Y7
-	VMOVUPS      word_bbbaf0ea<>+0(SB), Y8
-	VFMADD213PS  word_3ca9134e<>+0(SB), Y7, Y8
-	VFMADD213PS  word_bd5c1e2d<>+0(SB), Y7, Y8
-	VFMADD213PS  word_3e088393<>+0(SB), Y7, Y8
-	VFMADD213PS  word_beaaaa99<>+0(SB), Y7, Y8
-	VMULPS       Y7, Y8, Y8
-	VFMADD213PS  Y4, Y4, Y8
-	VCMPPS       $0x11, word_3f200000<>+0(SB), Y5, Y4
-	VADDPS       Y5, Y5, Y5
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y7
-	VMINPS       Y5, Y7, Y5
-	VMAXPS       Y5, Y1, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y1
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y1
-	VSUBPS       word_4b400000<>+0(SB), Y1, Y7
-	VFNMADD231PS word_3f318000<>+0(SB), Y7, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y7, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y7
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y7
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y7
-	VFMADD213PS  Y2, Y5, Y7
-	VFMADD213PS  Y2, Y5, Y7
-	VPSLLD       $0x17, Y1, Y1
-	VPADDD       Y1, Y7, Y7
-	VMOVUPS      word_40000000<>+0(SB), Y1
-	VADDPS       Y2, Y7, Y7
-	VDIVPS       Y7, Y1, Y7
-	VSUBPS       Y7, Y2, Y7
-	VORPS        Y6, Y7, Y7
-	VBLENDVPS    Y4, Y8, Y7, Y7
-	VMULPS       Y0, Y7, Y7
-	VMASKMOVPS   Y7, Y3, (AX)(DX*1)
+	TESTQ       CX, CX
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), BX
+	NEGQ        CX
+	VMOVUPS     32(BX)(CX*4), Y3
+	VMASKMOVPS  (AX)(DX*1), Y3, Y4
+	VDIVPS      Y0, Y4, Y4
+	VANDPS      word_7fffffff<>+0(SB), Y4, Y5
+	VANDPS      word_80000000<>+0(SB), Y4, Y6
+	VMULPS      Y4, Y4, Y7
+	VMOVUPS     word_bbbaf0ea<>+0(SB), Y8
+	VFMADD213PS word_3ca9134e<>+0(SB), Y7, Y8
+	VFMADD213PS word_bd5c1e2d<>+0(SB), Y7, Y8
+	VFMADD213PS word_3e088393<>+0(SB), Y7, Y8
+	VFMADD213PS word_beaaaa99<>+0(SB), Y7, Y8
+	VMULPS      Y7, Y8, Y8
+	VFMADD213PS Y4, Y4, Y8
+	VCMPPS      $0x11, word_3f200000<>+0(SB), Y5, Y4
+	VMULPS      word_4038aa3b<>+0(SB), Y5, Y5
+	VMOVUPS     word_42fefae1<>+0(SB), Y7
+	VMINPS      Y5, Y7, Y5
+	VMAXPS      Y5, Y1, Y5
+	VADDPS      word_4b400000<>+0(SB), Y5, Y1
+	VSUBPS      word_4b400000<>+0(SB), Y1, Y7
+	VSUBPS      Y7, Y5, Y5
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y7
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y7
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y7
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y7
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y7
+	VFMADD213PS Y2, Y5, Y7
+	VPSLLD      $0x17, Y1, Y1
+	VPADDD      Y1, Y7, Y7
+	VMOVUPS     word_40000000<>+0(SB), Y1
+	VADDPS      Y2, Y7, Y7
+	VDIVPS      Y7, Y1, Y7
+	VSUBPS      Y7, Y2, Y7
+	VORPS       Y6, Y7, Y7
+	VBLENDVPS   Y4, Y8, Y7, Y7
+	VMULPS      Y0, Y7, Y7
+	VMASKMOVPS  Y7, Y3, (AX)(DX*1)
 
 done:
 	VZEROUPPER
@@ -3085,15 +3021,25 @@ DATA word_3f200000<>+24(SB)/4, $0x3f200000
 DATA word_3f200000<>+28(SB)/4, $0x3f200000
 GLOBL word_3f200000<>(SB), RODATA|NOPTR, $32
 
-DATA word_42b0c0a5<>+0(SB)/4, $0x42b0c0a5
-DATA word_42b0c0a5<>+4(SB)/4, $0x42b0c0a5
-DATA word_42b0c0a5<>+8(SB)/4, $0x42b0c0a5
-DATA word_42b0c0a5<>+12(SB)/4, $0x42b0c0a5
-DATA word_42b0c0a5<>+16(SB)/4, $0x42b0c0a5
-DATA word_42b0c0a5<>+20(SB)/4, $0x42b0c0a5
-DATA word_42b0c0a5<>+24(SB)/4, $0x42b0c0a5
-DATA word_42b0c0a5<>+28(SB)/4, $0x42b0c0a5
-GLOBL word_42b0c0a5<>(SB), RODATA|NOPTR, $32
+DATA word_4038aa3b<>+0(SB)/4, $0x4038aa3b
+DATA word_4038aa3b<>+4(SB)/4, $0x4038aa3b
+DATA word_4038aa3b<>+8(SB)/4, $0x4038aa3b
+DATA word_4038aa3b<>+12(SB)/4, $0x4038aa3b
+DATA word_4038aa3b<>+16(SB)/4, $0x4038aa3b
+DATA word_4038aa3b<>+20(SB)/4, $0x4038aa3b
+DATA word_4038aa3b<>+24(SB)/4, $0x4038aa3b
+DATA word_4038aa3b<>+28(SB)/4, $0x4038aa3b
+GLOBL word_4038aa3b<>(SB), RODATA|NOPTR, $32
+
+DATA word_42fefae1<>+0(SB)/4, $0x42fefae1
+DATA word_42fefae1<>+4(SB)/4, $0x42fefae1
+DATA word_42fefae1<>+8(SB)/4, $0x42fefae1
+DATA word_42fefae1<>+12(SB)/4, $0x42fefae1
+DATA word_42fefae1<>+16(SB)/4, $0x42fefae1
+DATA word_42fefae1<>+20(SB)/4, $0x42fefae1
+DATA word_42fefae1<>+24(SB)/4, $0x42fefae1
+DATA word_42fefae1<>+28(SB)/4, $0x42fefae1
+GLOBL word_42fefae1<>(SB), RODATA|NOPTR, $32
 
 DATA word_40000000<>+0(SB)/4, $0x40000000
 DATA word_40000000<>+4(SB)/4, $0x40000000
@@ -3112,167 +3058,157 @@ TEXT ·avx2SiLU(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    gate_base+24(FP), CX
 	MOVQ    up_base+48(FP), DX
 	MOVQ    out_len+8(FP), BX
-	VMOVUPS word_c2aeac4f<>+0(SB), Y0
+	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
 	XORQ    SI, SI
 
 unrolled:
-	CMPQ         BX, $0x00000018
-	JL           single
-	VMOVUPS      (CX)(SI*1), Y2
-	VMOVUPS      32(CX)(SI*1), Y3
-	VMOVUPS      64(CX)(SI*1), Y4
-	VMOVAPS      Y2, Y5
-	VMOVAPS      Y3, Y6
-	VMOVAPS      Y4, Y7
-	VXORPS       word_80000000<>+0(SB), Y5, Y5
-	VXORPS       word_80000000<>+0(SB), Y6, Y6
-	VXORPS       word_80000000<>+0(SB), Y7, Y7
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y8
-	VMINPS       Y5, Y8, Y5
-	VMINPS       Y6, Y8, Y6
-	VMINPS       Y7, Y8, Y7
-	VMAXPS       Y5, Y0, Y5
-	VMAXPS       Y6, Y0, Y6
-	VMAXPS       Y7, Y0, Y7
-	VMOVUPS      word_4b400000<>+0(SB), Y8
-	VMOVUPS      word_4b400000<>+0(SB), Y9
-	VMOVUPS      word_4b400000<>+0(SB), Y10
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y8
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y9
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y7, Y10
-	VSUBPS       word_4b400000<>+0(SB), Y8, Y11
-	VSUBPS       word_4b400000<>+0(SB), Y9, Y12
-	VSUBPS       word_4b400000<>+0(SB), Y10, Y13
-	VFNMADD231PS word_3f318000<>+0(SB), Y11, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y12, Y6
-	VFNMADD231PS word_3f318000<>+0(SB), Y13, Y7
-	VFNMADD231PS word_b95e8083<>+0(SB), Y11, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y12, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y13, Y7
-	VMOVUPS      word_39506967<>+0(SB), Y11
-	VMOVUPS      word_39506967<>+0(SB), Y12
-	VMOVUPS      word_39506967<>+0(SB), Y13
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3c088908<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3f000000<>+0(SB), Y7, Y13
-	VFMADD213PS  Y1, Y5, Y11
-	VFMADD213PS  Y1, Y6, Y12
-	VFMADD213PS  Y1, Y7, Y13
-	VFMADD213PS  Y1, Y5, Y11
-	VFMADD213PS  Y1, Y6, Y12
-	VFMADD213PS  Y1, Y7, Y13
-	VPSLLD       $0x17, Y8, Y8
-	VPADDD       Y8, Y11, Y11
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y12, Y12
-	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y13, Y13
-	VADDPS       Y1, Y11, Y11
-	VADDPS       Y1, Y12, Y12
-	VADDPS       Y1, Y13, Y13
-	VDIVPS       Y11, Y1, Y11
-	VDIVPS       Y12, Y1, Y12
-	VDIVPS       Y13, Y1, Y13
-	VMULPS       Y2, Y11, Y11
-	VMULPS       Y3, Y12, Y12
-	VMULPS       Y4, Y13, Y13
-	VMOVUPS      (DX)(SI*1), Y2
-	VMOVUPS      32(DX)(SI*1), Y3
-	VMOVUPS      64(DX)(SI*1), Y4
-	VMULPS       Y2, Y11, Y11
-	VMULPS       Y3, Y12, Y12
-	VMULPS       Y4, Y13, Y13
-	VMOVUPS      Y11, (AX)(SI*1)
-	VMOVUPS      Y12, 32(AX)(SI*1)
-	VMOVUPS      Y13, 64(AX)(SI*1)
-	ADDQ         $0x00000060, SI
-	SUBQ         $0x00000018, BX
-	JMP          unrolled
+	CMPQ        BX, $0x00000018
+	JL          single
+	VMOVUPS     (CX)(SI*1), Y2
+	VMOVUPS     32(CX)(SI*1), Y3
+	VMOVUPS     64(CX)(SI*1), Y4
+	VMOVAPS     Y2, Y5
+	VMOVAPS     Y3, Y6
+	VMOVAPS     Y4, Y7
+	VMULPS      word_bfb8aa3b<>+0(SB), Y5, Y5
+	VMULPS      word_bfb8aa3b<>+0(SB), Y6, Y6
+	VMULPS      word_bfb8aa3b<>+0(SB), Y7, Y7
+	VMOVUPS     word_42fefae1<>+0(SB), Y8
+	VMINPS      Y5, Y8, Y5
+	VMINPS      Y6, Y8, Y6
+	VMINPS      Y7, Y8, Y7
+	VMAXPS      Y5, Y0, Y5
+	VMAXPS      Y6, Y0, Y6
+	VMAXPS      Y7, Y0, Y7
+	VADDPS      word_4b400000<>+0(SB), Y5, Y8
+	VADDPS      word_4b400000<>+0(SB), Y6, Y9
+	VADDPS      word_4b400000<>+0(SB), Y7, Y10
+	VSUBPS      word_4b400000<>+0(SB), Y8, Y11
+	VSUBPS      word_4b400000<>+0(SB), Y9, Y12
+	VSUBPS      word_4b400000<>+0(SB), Y10, Y13
+	VSUBPS      Y11, Y5, Y5
+	VSUBPS      Y12, Y6, Y6
+	VSUBPS      Y13, Y7, Y7
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y11
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y12
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y13
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y11
+	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y12
+	VFMADD213PS word_3c1e7544<>+0(SB), Y7, Y13
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y11
+	VFMADD213PS word_3d635ba9<>+0(SB), Y6, Y12
+	VFMADD213PS word_3d635ba9<>+0(SB), Y7, Y13
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y11
+	VFMADD213PS word_3e75fcde<>+0(SB), Y6, Y12
+	VFMADD213PS word_3e75fcde<>+0(SB), Y7, Y13
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y11
+	VFMADD213PS word_3f317215<>+0(SB), Y6, Y12
+	VFMADD213PS word_3f317215<>+0(SB), Y7, Y13
+	VFMADD213PS Y1, Y5, Y11
+	VFMADD213PS Y1, Y6, Y12
+	VFMADD213PS Y1, Y7, Y13
+	VPSLLD      $0x17, Y8, Y8
+	VPADDD      Y8, Y11, Y11
+	VPSLLD      $0x17, Y9, Y9
+	VPADDD      Y9, Y12, Y12
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      Y10, Y13, Y13
+	VADDPS      Y1, Y11, Y11
+	VADDPS      Y1, Y12, Y12
+	VADDPS      Y1, Y13, Y13
+	VDIVPS      Y11, Y1, Y11
+	VDIVPS      Y12, Y1, Y12
+	VDIVPS      Y13, Y1, Y13
+	VMULPS      Y2, Y11, Y11
+	VMULPS      Y3, Y12, Y12
+	VMULPS      Y4, Y13, Y13
+	VMOVUPS     (DX)(SI*1), Y2
+	VMOVUPS     32(DX)(SI*1), Y3
+	VMOVUPS     64(DX)(SI*1), Y4
+	VMULPS      Y2, Y11, Y11
+	VMULPS      Y3, Y12, Y12
+	VMULPS      Y4, Y13, Y13
+	VMOVUPS     Y11, (AX)(SI*1)
+	VMOVUPS     Y12, 32(AX)(SI*1)
+	VMOVUPS     Y13, 64(AX)(SI*1)
+	ADDQ        $0x00000060, SI
+	SUBQ        $0x00000018, BX
+	JMP         unrolled
 
 single:
-	CMPQ         BX, $0x08
-	JL           rest
-	VMOVUPS      (CX)(SI*1), Y2
-	VMOVAPS      Y2, Y3
-	VXORPS       word_80000000<>+0(SB), Y3, Y3
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y4
-	VMINPS       Y3, Y4, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y3, Y4
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y3
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y3
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      (DX)(SI*1), Y2
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      Y5, (AX)(SI*1)
-	ADDQ         $0x20, SI
-	SUBQ         $0x08, BX
-	JMP          single
+	CMPQ        BX, $0x08
+	JL          rest
+	VMOVUPS     (CX)(SI*1), Y2
+	VMOVAPS     Y2, Y3
+	VMULPS      word_bfb8aa3b<>+0(SB), Y3, Y3
+	VMOVUPS     word_42fefae1<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMAXPS      Y3, Y0, Y3
+	VADDPS      word_4b400000<>+0(SB), Y3, Y4
+	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VSUBPS      Y5, Y3, Y3
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y3, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y3, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
+	VFMADD213PS Y1, Y3, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      Y4, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     (DX)(SI*1), Y2
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     Y5, (AX)(SI*1)
+	ADDQ        $0x20, SI
+	SUBQ        $0x08, BX
+	JMP         single
 
 rest:
-	TESTQ        BX, BX
-	JZ           done
-	LEAQ         tail_masks<>+0(SB), DI
-	NEGQ         BX
-	VMOVUPS      32(DI)(BX*4), Y2
-	VMASKMOVPS   (CX)(SI*1), Y2, Y3
-	VMOVAPS      Y3, Y4
-	VXORPS       word_80000000<>+0(SB), Y4, Y4
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y5
-	VMINPS       Y4, Y5, Y4
-	VMAXPS       Y4, Y0, Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VMULPS       Y3, Y5, Y5
-	VMASKMOVPS   (DX)(SI*1), Y2, Y0
-	VMULPS       Y0, Y5, Y5
-	VMASKMOVPS   Y5, Y2, (AX)(SI*1)
+	TESTQ       BX, BX
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), DI
+	NEGQ        BX
+	VMOVUPS     32(DI)(BX*4), Y2
+	VMASKMOVPS  (CX)(SI*1), Y2, Y3
+	VMOVAPS     Y3, Y4
+	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
+	VMOVUPS     word_42fefae1<>+0(SB), Y5
+	VMINPS      Y4, Y5, Y4
+	VMAXPS      Y4, Y0, Y4
+	VADDPS      word_4b400000<>+0(SB), Y4, Y0
+	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
+	VFMADD213PS Y1, Y4, Y5
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      Y0, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VMULPS      Y3, Y5, Y5
+	VMASKMOVPS  (DX)(SI*1), Y2, Y0
+	VMULPS      Y0, Y5, Y5
+	VMASKMOVPS  Y5, Y2, (AX)(SI*1)
 
 done:
 	VZEROUPPER
 	RET
+
+DATA word_bfb8aa3b<>+0(SB)/4, $0xbfb8aa3b
+DATA word_bfb8aa3b<>+4(SB)/4, $0xbfb8aa3b
+DATA word_bfb8aa3b<>+8(SB)/4, $0xbfb8aa3b
+DATA word_bfb8aa3b<>+12(SB)/4, $0xbfb8aa3b
+DATA word_bfb8aa3b<>+16(SB)/4, $0xbfb8aa3b
+DATA word_bfb8aa3b<>+20(SB)/4, $0xbfb8aa3b
+DATA word_bfb8aa3b<>+24(SB)/4, $0xbfb8aa3b
+DATA word_bfb8aa3b<>+28(SB)/4, $0xbfb8aa3b
+GLOBL word_bfb8aa3b<>(SB), RODATA|NOPTR, $32
 
 // func avx2SiLUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
 // Requires: AVX, AVX2, FMA3
@@ -3283,165 +3219,149 @@ TEXT ·avx2SiLUGrad(SB), NOSPLIT|NOFRAME, $0-120
 	MOVQ    up_base+72(FP), BX
 	MOVQ    dout_base+96(FP), SI
 	MOVQ    dgate_len+8(FP), DI
-	VMOVUPS word_c2aeac4f<>+0(SB), Y0
+	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
 	XORQ    R8, R8
 
 unrolled:
-	CMPQ         DI, $0x00000010
-	JL           single
-	VMOVUPS      (DX)(R8*1), Y2
-	VMOVUPS      32(DX)(R8*1), Y3
-	VMOVAPS      Y2, Y4
-	VMOVAPS      Y3, Y5
-	VXORPS       word_80000000<>+0(SB), Y4, Y4
-	VXORPS       word_80000000<>+0(SB), Y5, Y5
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y6
-	VMINPS       Y4, Y6, Y4
-	VMINPS       Y5, Y6, Y5
-	VMAXPS       Y4, Y0, Y4
-	VMAXPS       Y5, Y0, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y7
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y6
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y7
-	VSUBPS       word_4b400000<>+0(SB), Y6, Y8
-	VSUBPS       word_4b400000<>+0(SB), Y7, Y9
-	VFNMADD231PS word_3f318000<>+0(SB), Y8, Y4
-	VFNMADD231PS word_3f318000<>+0(SB), Y9, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y8, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y9, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y8
-	VMOVUPS      word_39506967<>+0(SB), Y9
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y9
-	VFMADD213PS  Y1, Y4, Y8
-	VFMADD213PS  Y1, Y5, Y9
-	VFMADD213PS  Y1, Y4, Y8
-	VFMADD213PS  Y1, Y5, Y9
-	VPSLLD       $0x17, Y6, Y6
-	VPADDD       Y6, Y8, Y8
-	VPSLLD       $0x17, Y7, Y7
-	VPADDD       Y7, Y9, Y9
-	VADDPS       Y1, Y8, Y8
-	VADDPS       Y1, Y9, Y9
-	VDIVPS       Y8, Y1, Y8
-	VDIVPS       Y9, Y1, Y9
-	VSUBPS       Y8, Y1, Y4
-	VSUBPS       Y9, Y1, Y5
-	VFMADD213PS  Y1, Y2, Y4
-	VFMADD213PS  Y1, Y3, Y5
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y9, Y5, Y5
-	VMULPS       Y2, Y8, Y8
-	VMULPS       Y3, Y9, Y9
-	VMOVUPS      (SI)(R8*1), Y2
-	VMOVUPS      32(SI)(R8*1), Y3
-	VMULPS       Y2, Y8, Y8
-	VMULPS       Y3, Y9, Y9
-	VMOVUPS      (BX)(R8*1), Y6
-	VMOVUPS      32(BX)(R8*1), Y7
-	VMULPS       Y6, Y2, Y2
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y5, Y5
-	VMOVUPS      Y4, (AX)(R8*1)
-	VMOVUPS      Y5, 32(AX)(R8*1)
-	VMOVUPS      Y8, (CX)(R8*1)
-	VMOVUPS      Y9, 32(CX)(R8*1)
-	ADDQ         $0x00000040, R8
-	SUBQ         $0x00000010, DI
-	JMP          unrolled
+	CMPQ        DI, $0x00000010
+	JL          single
+	VMOVUPS     (DX)(R8*1), Y2
+	VMOVUPS     32(DX)(R8*1), Y3
+	VMOVAPS     Y2, Y4
+	VMOVAPS     Y3, Y5
+	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
+	VMULPS      word_bfb8aa3b<>+0(SB), Y5, Y5
+	VMOVUPS     word_42fefae1<>+0(SB), Y6
+	VMINPS      Y4, Y6, Y4
+	VMINPS      Y5, Y6, Y5
+	VMAXPS      Y4, Y0, Y4
+	VMAXPS      Y5, Y0, Y5
+	VADDPS      word_4b400000<>+0(SB), Y4, Y6
+	VADDPS      word_4b400000<>+0(SB), Y5, Y7
+	VSUBPS      word_4b400000<>+0(SB), Y6, Y8
+	VSUBPS      word_4b400000<>+0(SB), Y7, Y9
+	VSUBPS      Y8, Y4, Y4
+	VSUBPS      Y9, Y5, Y5
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y8
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y9
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y8
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y9
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y8
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y9
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y8
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y9
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y8
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y9
+	VFMADD213PS Y1, Y4, Y8
+	VFMADD213PS Y1, Y5, Y9
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      Y6, Y8, Y8
+	VPSLLD      $0x17, Y7, Y7
+	VPADDD      Y7, Y9, Y9
+	VADDPS      Y1, Y8, Y8
+	VADDPS      Y1, Y9, Y9
+	VDIVPS      Y8, Y1, Y8
+	VDIVPS      Y9, Y1, Y9
+	VSUBPS      Y8, Y1, Y4
+	VSUBPS      Y9, Y1, Y5
+	VFMADD213PS Y1, Y2, Y4
+	VFMADD213PS Y1, Y3, Y5
+	VMULPS      Y8, Y4, Y4
+	VMULPS      Y9, Y5, Y5
+	VMULPS      Y2, Y8, Y8
+	VMULPS      Y3, Y9, Y9
+	VMOVUPS     (SI)(R8*1), Y2
+	VMOVUPS     32(SI)(R8*1), Y3
+	VMULPS      Y2, Y8, Y8
+	VMULPS      Y3, Y9, Y9
+	VMOVUPS     (BX)(R8*1), Y6
+	VMOVUPS     32(BX)(R8*1), Y7
+	VMULPS      Y6, Y2, Y2
+	VMULPS      Y7, Y3, Y3
+	VMULPS      Y2, Y4, Y4
+	VMULPS      Y3, Y5, Y5
+	VMOVUPS     Y4, (AX)(R8*1)
+	VMOVUPS     Y5, 32(AX)(R8*1)
+	VMOVUPS     Y8, (CX)(R8*1)
+	VMOVUPS     Y9, 32(CX)(R8*1)
+	ADDQ        $0x00000040, R8
+	SUBQ        $0x00000010, DI
+	JMP         unrolled
 
 single:
-	CMPQ         DI, $0x08
-	JL           rest
-	VMOVUPS      (DX)(R8*1), Y2
-	VMOVAPS      Y2, Y3
-	VXORPS       word_80000000<>+0(SB), Y3, Y3
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y4
-	VMINPS       Y3, Y4, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y3, Y4
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y3
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y3
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VSUBPS       Y5, Y1, Y3
-	VFMADD213PS  Y1, Y2, Y3
-	VMULPS       Y5, Y3, Y3
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      (SI)(R8*1), Y2
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      (BX)(R8*1), Y4
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, (AX)(R8*1)
-	VMOVUPS      Y5, (CX)(R8*1)
-	ADDQ         $0x20, R8
-	SUBQ         $0x08, DI
-	JMP          single
+	CMPQ        DI, $0x08
+	JL          rest
+	VMOVUPS     (DX)(R8*1), Y2
+	VMOVAPS     Y2, Y3
+	VMULPS      word_bfb8aa3b<>+0(SB), Y3, Y3
+	VMOVUPS     word_42fefae1<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMAXPS      Y3, Y0, Y3
+	VADDPS      word_4b400000<>+0(SB), Y3, Y4
+	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VSUBPS      Y5, Y3, Y3
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y3, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y3, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
+	VFMADD213PS Y1, Y3, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      Y4, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VSUBPS      Y5, Y1, Y3
+	VFMADD213PS Y1, Y2, Y3
+	VMULPS      Y5, Y3, Y3
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     (SI)(R8*1), Y2
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     (BX)(R8*1), Y4
+	VMULPS      Y4, Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     Y3, (AX)(R8*1)
+	VMOVUPS     Y5, (CX)(R8*1)
+	ADDQ        $0x20, R8
+	SUBQ        $0x08, DI
+	JMP         single
 
 rest:
-	TESTQ        DI, DI
-	JZ           done
-	LEAQ         tail_masks<>+0(SB), R9
-	NEGQ         DI
-	VMOVUPS      32(R9)(DI*4), Y2
-	VMASKMOVPS   (DX)(R8*1), Y2, Y3
-	VMOVAPS      Y3, Y4
-	VXORPS       word_80000000<>+0(SB), Y4, Y4
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y5
-	VMINPS       Y4, Y5, Y4
-	VMAXPS       Y4, Y0, Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VSUBPS       Y5, Y1, Y0
-	VFMADD213PS  Y1, Y3, Y0
-	VMULPS       Y5, Y0, Y0
-	VMULPS       Y3, Y5, Y5
-	VMASKMOVPS   (SI)(R8*1), Y2, Y1
-	VMULPS       Y1, Y5, Y5
-	VMASKMOVPS   (BX)(R8*1), Y2, Y3
-	VMULPS       Y3, Y1, Y1
-	VMULPS       Y1, Y0, Y0
-	VMASKMOVPS   Y0, Y2, (AX)(R8*1)
-	VMASKMOVPS   Y5, Y2, (CX)(R8*1)
+	TESTQ       DI, DI
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), R9
+	NEGQ        DI
+	VMOVUPS     32(R9)(DI*4), Y2
+	VMASKMOVPS  (DX)(R8*1), Y2, Y3
+	VMOVAPS     Y3, Y4
+	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
+	VMOVUPS     word_42fefae1<>+0(SB), Y5
+	VMINPS      Y4, Y5, Y4
+	VMAXPS      Y4, Y0, Y4
+	VADDPS      word_4b400000<>+0(SB), Y4, Y0
+	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
+	VFMADD213PS Y1, Y4, Y5
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      Y0, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VSUBPS      Y5, Y1, Y0
+	VFMADD213PS Y1, Y3, Y0
+	VMULPS      Y5, Y0, Y0
+	VMULPS      Y3, Y5, Y5
+	VMASKMOVPS  (SI)(R8*1), Y2, Y1
+	VMULPS      Y1, Y5, Y5
+	VMASKMOVPS  (BX)(R8*1), Y2, Y3
+	VMULPS      Y3, Y1, Y1
+	VMULPS      Y1, Y0, Y0
+	VMASKMOVPS  Y0, Y2, (AX)(R8*1)
+	VMASKMOVPS  Y5, Y2, (CX)(R8*1)
 
 done:
 	VZEROUPPER
@@ -3454,183 +3374,163 @@ TEXT ·avx2GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    gate_base+24(FP), CX
 	MOVQ    up_base+48(FP), DX
 	MOVQ    out_len+8(FP), BX
-	VMOVUPS word_c2aeac4f<>+0(SB), Y0
+	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
 	XORQ    SI, SI
 
 unrolled:
-	CMPQ         BX, $0x00000018
-	JL           single
-	VMOVUPS      (CX)(SI*1), Y2
-	VMOVUPS      32(CX)(SI*1), Y3
-	VMOVUPS      64(CX)(SI*1), Y4
-	VMOVAPS      Y2, Y5
-	VMOVAPS      Y3, Y6
-	VMOVAPS      Y4, Y7
-	VMULPS       Y2, Y5, Y5
-	VMULPS       Y3, Y6, Y6
-	VMULPS       Y4, Y7, Y7
-	VMULPS       word_3d922279<>+0(SB), Y5, Y5
-	VMULPS       word_3d922279<>+0(SB), Y6, Y6
-	VMULPS       word_3d922279<>+0(SB), Y7, Y7
-	VADDPS       word_3fcc422a<>+0(SB), Y5, Y5
-	VADDPS       word_3fcc422a<>+0(SB), Y6, Y6
-	VADDPS       word_3fcc422a<>+0(SB), Y7, Y7
-	VMULPS       Y2, Y5, Y5
-	VMULPS       Y3, Y6, Y6
-	VMULPS       Y4, Y7, Y7
-	VXORPS       word_80000000<>+0(SB), Y5, Y5
-	VXORPS       word_80000000<>+0(SB), Y6, Y6
-	VXORPS       word_80000000<>+0(SB), Y7, Y7
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y8
-	VMINPS       Y5, Y8, Y5
-	VMINPS       Y6, Y8, Y6
-	VMINPS       Y7, Y8, Y7
-	VMAXPS       Y5, Y0, Y5
-	VMAXPS       Y6, Y0, Y6
-	VMAXPS       Y7, Y0, Y7
-	VMOVUPS      word_4b400000<>+0(SB), Y8
-	VMOVUPS      word_4b400000<>+0(SB), Y9
-	VMOVUPS      word_4b400000<>+0(SB), Y10
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y8
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y9
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y7, Y10
-	VSUBPS       word_4b400000<>+0(SB), Y8, Y11
-	VSUBPS       word_4b400000<>+0(SB), Y9, Y12
-	VSUBPS       word_4b400000<>+0(SB), Y10, Y13
-	VFNMADD231PS word_3f318000<>+0(SB), Y11, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y12, Y6
-	VFNMADD231PS word_3f318000<>+0(SB), Y13, Y7
-	VFNMADD231PS word_b95e8083<>+0(SB), Y11, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y12, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y13, Y7
-	VMOVUPS      word_39506967<>+0(SB), Y11
-	VMOVUPS      word_39506967<>+0(SB), Y12
-	VMOVUPS      word_39506967<>+0(SB), Y13
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3c088908<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y7, Y13
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3f000000<>+0(SB), Y7, Y13
-	VFMADD213PS  Y1, Y5, Y11
-	VFMADD213PS  Y1, Y6, Y12
-	VFMADD213PS  Y1, Y7, Y13
-	VFMADD213PS  Y1, Y5, Y11
-	VFMADD213PS  Y1, Y6, Y12
-	VFMADD213PS  Y1, Y7, Y13
-	VPSLLD       $0x17, Y8, Y8
-	VPADDD       Y8, Y11, Y11
-	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y12, Y12
-	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y13, Y13
-	VADDPS       Y1, Y11, Y11
-	VADDPS       Y1, Y12, Y12
-	VADDPS       Y1, Y13, Y13
-	VDIVPS       Y11, Y1, Y11
-	VDIVPS       Y12, Y1, Y12
-	VDIVPS       Y13, Y1, Y13
-	VMULPS       Y2, Y11, Y11
-	VMULPS       Y3, Y12, Y12
-	VMULPS       Y4, Y13, Y13
-	VMOVUPS      (DX)(SI*1), Y2
-	VMOVUPS      32(DX)(SI*1), Y3
-	VMOVUPS      64(DX)(SI*1), Y4
-	VMULPS       Y2, Y11, Y11
-	VMULPS       Y3, Y12, Y12
-	VMULPS       Y4, Y13, Y13
-	VMOVUPS      Y11, (AX)(SI*1)
-	VMOVUPS      Y12, 32(AX)(SI*1)
-	VMOVUPS      Y13, 64(AX)(SI*1)
-	ADDQ         $0x00000060, SI
-	SUBQ         $0x00000018, BX
-	JMP          unrolled
+	CMPQ        BX, $0x00000018
+	JL          single
+	VMOVUPS     (CX)(SI*1), Y2
+	VMOVUPS     32(CX)(SI*1), Y3
+	VMOVUPS     64(CX)(SI*1), Y4
+	VMOVAPS     Y2, Y5
+	VMOVAPS     Y3, Y6
+	VMOVAPS     Y4, Y7
+	VMULPS      Y2, Y5, Y5
+	VMULPS      Y3, Y6, Y6
+	VMULPS      Y4, Y7, Y7
+	VMULPS      word_3d922279<>+0(SB), Y5, Y5
+	VMULPS      word_3d922279<>+0(SB), Y6, Y6
+	VMULPS      word_3d922279<>+0(SB), Y7, Y7
+	VADDPS      word_3fcc422a<>+0(SB), Y5, Y5
+	VADDPS      word_3fcc422a<>+0(SB), Y6, Y6
+	VADDPS      word_3fcc422a<>+0(SB), Y7, Y7
+	VMULPS      Y2, Y5, Y5
+	VMULPS      Y3, Y6, Y6
+	VMULPS      Y4, Y7, Y7
+	VMULPS      word_bfb8aa3b<>+0(SB), Y5, Y5
+	VMULPS      word_bfb8aa3b<>+0(SB), Y6, Y6
+	VMULPS      word_bfb8aa3b<>+0(SB), Y7, Y7
+	VMOVUPS     word_42fefae1<>+0(SB), Y8
+	VMINPS      Y5, Y8, Y5
+	VMINPS      Y6, Y8, Y6
+	VMINPS      Y7, Y8, Y7
+	VMAXPS      Y5, Y0, Y5
+	VMAXPS      Y6, Y0, Y6
+	VMAXPS      Y7, Y0, Y7
+	VADDPS      word_4b400000<>+0(SB), Y5, Y8
+	VADDPS      word_4b400000<>+0(SB), Y6, Y9
+	VADDPS      word_4b400000<>+0(SB), Y7, Y10
+	VSUBPS      word_4b400000<>+0(SB), Y8, Y11
+	VSUBPS      word_4b400000<>+0(SB), Y9, Y12
+	VSUBPS      word_4b400000<>+0(SB), Y10, Y13
+	VSUBPS      Y11, Y5, Y5
+	VSUBPS      Y12, Y6, Y6
+	VSUBPS      Y13, Y7, Y7
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y11
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y12
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y13
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y11
+	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y12
+	VFMADD213PS word_3c1e7544<>+0(SB), Y7, Y13
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y11
+	VFMADD213PS word_3d635ba9<>+0(SB), Y6, Y12
+	VFMADD213PS word_3d635ba9<>+0(SB), Y7, Y13
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y11
+	VFMADD213PS word_3e75fcde<>+0(SB), Y6, Y12
+	VFMADD213PS word_3e75fcde<>+0(SB), Y7, Y13
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y11
+	VFMADD213PS word_3f317215<>+0(SB), Y6, Y12
+	VFMADD213PS word_3f317215<>+0(SB), Y7, Y13
+	VFMADD213PS Y1, Y5, Y11
+	VFMADD213PS Y1, Y6, Y12
+	VFMADD213PS Y1, Y7, Y13
+	VPSLLD      $0x17, Y8, Y8
+	VPADDD      Y8, Y11, Y11
+	VPSLLD      $0x17, Y9, Y9
+	VPADDD      Y9, Y12, Y12
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      Y10, Y13, Y13
+	VADDPS      Y1, Y11, Y11
+	VADDPS      Y1, Y12, Y12
+	VADDPS      Y1, Y13, Y13
+	VDIVPS      Y11, Y1, Y11
+	VDIVPS      Y12, Y1, Y12
+	VDIVPS      Y13, Y1, Y13
+	VMULPS      Y2, Y11, Y11
+	VMULPS      Y3, Y12, Y12
+	VMULPS      Y4, Y13, Y13
+	VMOVUPS     (DX)(SI*1), Y2
+	VMOVUPS     32(DX)(SI*1), Y3
+	VMOVUPS     64(DX)(SI*1), Y4
+	VMULPS      Y2, Y11, Y11
+	VMULPS      Y3, Y12, Y12
+	VMULPS      Y4, Y13, Y13
+	VMOVUPS     Y11, (AX)(SI*1)
+	VMOVUPS     Y12, 32(AX)(SI*1)
+	VMOVUPS     Y13, 64(AX)(SI*1)
+	ADDQ        $0x00000060, SI
+	SUBQ        $0x00000018, BX
+	JMP         unrolled
 
 single:
-	CMPQ         BX, $0x08
-	JL           rest
-	VMOVUPS      (CX)(SI*1), Y2
-	VMOVAPS      Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       word_3d922279<>+0(SB), Y3, Y3
-	VADDPS       word_3fcc422a<>+0(SB), Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VXORPS       word_80000000<>+0(SB), Y3, Y3
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y4
-	VMINPS       Y3, Y4, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y3, Y4
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y3
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y3
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      (DX)(SI*1), Y2
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      Y5, (AX)(SI*1)
-	ADDQ         $0x20, SI
-	SUBQ         $0x08, BX
-	JMP          single
+	CMPQ        BX, $0x08
+	JL          rest
+	VMOVUPS     (CX)(SI*1), Y2
+	VMOVAPS     Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      word_3d922279<>+0(SB), Y3, Y3
+	VADDPS      word_3fcc422a<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      word_bfb8aa3b<>+0(SB), Y3, Y3
+	VMOVUPS     word_42fefae1<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMAXPS      Y3, Y0, Y3
+	VADDPS      word_4b400000<>+0(SB), Y3, Y4
+	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VSUBPS      Y5, Y3, Y3
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y3, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y3, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
+	VFMADD213PS Y1, Y3, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      Y4, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     (DX)(SI*1), Y2
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     Y5, (AX)(SI*1)
+	ADDQ        $0x20, SI
+	SUBQ        $0x08, BX
+	JMP         single
 
 rest:
-	TESTQ        BX, BX
-	JZ           done
-	LEAQ         tail_masks<>+0(SB), DI
-	NEGQ         BX
-	VMOVUPS      32(DI)(BX*4), Y2
-	VMASKMOVPS   (CX)(SI*1), Y2, Y3
-	VMOVAPS      Y3, Y4
-	VMULPS       Y3, Y4, Y4
-	VMULPS       word_3d922279<>+0(SB), Y4, Y4
-	VADDPS       word_3fcc422a<>+0(SB), Y4, Y4
-	VMULPS       Y3, Y4, Y4
-	VXORPS       word_80000000<>+0(SB), Y4, Y4
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y5
-	VMINPS       Y4, Y5, Y4
-	VMAXPS       Y4, Y0, Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VMULPS       Y3, Y5, Y5
-	VMASKMOVPS   (DX)(SI*1), Y2, Y0
-	VMULPS       Y0, Y5, Y5
-	VMASKMOVPS   Y5, Y2, (AX)(SI*1)
+	TESTQ       BX, BX
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), DI
+	NEGQ        BX
+	VMOVUPS     32(DI)(BX*4), Y2
+	VMASKMOVPS  (CX)(SI*1), Y2, Y3
+	VMOVAPS     Y3, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      word_3d922279<>+0(SB), Y4, Y4
+	VADDPS      word_3fcc422a<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
+	VMOVUPS     word_42fefae1<>+0(SB), Y5
+	VMINPS      Y4, Y5, Y4
+	VMAXPS      Y4, Y0, Y4
+	VADDPS      word_4b400000<>+0(SB), Y4, Y0
+	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
+	VFMADD213PS Y1, Y4, Y5
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      Y0, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VMULPS      Y3, Y5, Y5
+	VMASKMOVPS  (DX)(SI*1), Y2, Y0
+	VMULPS      Y0, Y5, Y5
+	VMASKMOVPS  Y5, Y2, (AX)(SI*1)
 
 done:
 	VZEROUPPER
@@ -3665,201 +3565,185 @@ TEXT ·avx2GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-120
 	MOVQ    up_base+72(FP), BX
 	MOVQ    dout_base+96(FP), SI
 	MOVQ    dgate_len+8(FP), DI
-	VMOVUPS word_c2aeac4f<>+0(SB), Y0
+	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
 	XORQ    R8, R8
 
 unrolled:
-	CMPQ         DI, $0x00000010
-	JL           single
-	VMOVUPS      (DX)(R8*1), Y2
-	VMOVUPS      32(DX)(R8*1), Y3
-	VMOVAPS      Y2, Y4
-	VMOVAPS      Y3, Y5
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y5, Y5
-	VMULPS       word_3d922279<>+0(SB), Y4, Y4
-	VMULPS       word_3d922279<>+0(SB), Y5, Y5
-	VADDPS       word_3fcc422a<>+0(SB), Y4, Y4
-	VADDPS       word_3fcc422a<>+0(SB), Y5, Y5
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y5, Y5
-	VXORPS       word_80000000<>+0(SB), Y4, Y4
-	VXORPS       word_80000000<>+0(SB), Y5, Y5
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y6
-	VMINPS       Y4, Y6, Y4
-	VMINPS       Y5, Y6, Y5
-	VMAXPS       Y4, Y0, Y4
-	VMAXPS       Y5, Y0, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y7
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y6
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y7
-	VSUBPS       word_4b400000<>+0(SB), Y6, Y8
-	VSUBPS       word_4b400000<>+0(SB), Y7, Y9
-	VFNMADD231PS word_3f318000<>+0(SB), Y8, Y4
-	VFNMADD231PS word_3f318000<>+0(SB), Y9, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y8, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y9, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y8
-	VMOVUPS      word_39506967<>+0(SB), Y9
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y9
-	VFMADD213PS  Y1, Y4, Y8
-	VFMADD213PS  Y1, Y5, Y9
-	VFMADD213PS  Y1, Y4, Y8
-	VFMADD213PS  Y1, Y5, Y9
-	VPSLLD       $0x17, Y6, Y6
-	VPADDD       Y6, Y8, Y8
-	VPSLLD       $0x17, Y7, Y7
-	VPADDD       Y7, Y9, Y9
-	VADDPS       Y1, Y8, Y8
-	VADDPS       Y1, Y9, Y9
-	VDIVPS       Y8, Y1, Y8
-	VDIVPS       Y9, Y1, Y9
-	VSUBPS       Y8, Y1, Y4
-	VSUBPS       Y9, Y1, Y5
-	VMULPS       Y8, Y4, Y4
-	VMULPS       Y9, Y5, Y5
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y5, Y5
-	VMOVAPS      Y2, Y6
-	VMOVAPS      Y3, Y7
-	VMULPS       Y2, Y6, Y6
-	VMULPS       Y3, Y7, Y7
-	VMULPS       word_3e5b33b6<>+0(SB), Y6, Y6
-	VMULPS       word_3e5b33b6<>+0(SB), Y7, Y7
-	VADDPS       word_3fcc422a<>+0(SB), Y6, Y6
-	VADDPS       word_3fcc422a<>+0(SB), Y7, Y7
-	VFMADD213PS  Y8, Y6, Y4
-	VFMADD213PS  Y9, Y7, Y5
-	VMULPS       Y2, Y8, Y8
-	VMULPS       Y3, Y9, Y9
-	VMOVUPS      (SI)(R8*1), Y2
-	VMOVUPS      32(SI)(R8*1), Y3
-	VMULPS       Y2, Y8, Y8
-	VMULPS       Y3, Y9, Y9
-	VMOVUPS      (BX)(R8*1), Y6
-	VMOVUPS      32(BX)(R8*1), Y7
-	VMULPS       Y6, Y2, Y2
-	VMULPS       Y7, Y3, Y3
-	VMULPS       Y2, Y4, Y4
-	VMULPS       Y3, Y5, Y5
-	VMOVUPS      Y4, (AX)(R8*1)
-	VMOVUPS      Y5, 32(AX)(R8*1)
-	VMOVUPS      Y8, (CX)(R8*1)
-	VMOVUPS      Y9, 32(CX)(R8*1)
-	ADDQ         $0x00000040, R8
-	SUBQ         $0x00000010, DI
-	JMP          unrolled
+	CMPQ        DI, $0x00000010
+	JL          single
+	VMOVUPS     (DX)(R8*1), Y2
+	VMOVUPS     32(DX)(R8*1), Y3
+	VMOVAPS     Y2, Y4
+	VMOVAPS     Y3, Y5
+	VMULPS      Y2, Y4, Y4
+	VMULPS      Y3, Y5, Y5
+	VMULPS      word_3d922279<>+0(SB), Y4, Y4
+	VMULPS      word_3d922279<>+0(SB), Y5, Y5
+	VADDPS      word_3fcc422a<>+0(SB), Y4, Y4
+	VADDPS      word_3fcc422a<>+0(SB), Y5, Y5
+	VMULPS      Y2, Y4, Y4
+	VMULPS      Y3, Y5, Y5
+	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
+	VMULPS      word_bfb8aa3b<>+0(SB), Y5, Y5
+	VMOVUPS     word_42fefae1<>+0(SB), Y6
+	VMINPS      Y4, Y6, Y4
+	VMINPS      Y5, Y6, Y5
+	VMAXPS      Y4, Y0, Y4
+	VMAXPS      Y5, Y0, Y5
+	VADDPS      word_4b400000<>+0(SB), Y4, Y6
+	VADDPS      word_4b400000<>+0(SB), Y5, Y7
+	VSUBPS      word_4b400000<>+0(SB), Y6, Y8
+	VSUBPS      word_4b400000<>+0(SB), Y7, Y9
+	VSUBPS      Y8, Y4, Y4
+	VSUBPS      Y9, Y5, Y5
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y8
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y9
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y8
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y9
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y8
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y9
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y8
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y9
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y8
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y9
+	VFMADD213PS Y1, Y4, Y8
+	VFMADD213PS Y1, Y5, Y9
+	VPSLLD      $0x17, Y6, Y6
+	VPADDD      Y6, Y8, Y8
+	VPSLLD      $0x17, Y7, Y7
+	VPADDD      Y7, Y9, Y9
+	VADDPS      Y1, Y8, Y8
+	VADDPS      Y1, Y9, Y9
+	VDIVPS      Y8, Y1, Y8
+	VDIVPS      Y9, Y1, Y9
+	VSUBPS      Y8, Y1, Y4
+	VSUBPS      Y9, Y1, Y5
+	VMULPS      Y8, Y4, Y4
+	VMULPS      Y9, Y5, Y5
+	VMULPS      Y2, Y4, Y4
+	VMULPS      Y3, Y5, Y5
+	VMOVAPS     Y2, Y6
+	VMOVAPS     Y3, Y7
+	VMULPS      Y2, Y6, Y6
+	VMULPS      Y3, Y7, Y7
+	VMULPS      word_3e5b33b6<>+0(SB), Y6, Y6
+	VMULPS      word_3e5b33b6<>+0(SB), Y7, Y7
+	VADDPS      word_3fcc422a<>+0(SB), Y6, Y6
+	VADDPS      word_3fcc422a<>+0(SB), Y7, Y7
+	VFMADD213PS Y8, Y6, Y4
+	VFMADD213PS Y9, Y7, Y5
+	VMULPS      Y2, Y8, Y8
+	VMULPS      Y3, Y9, Y9
+	VMOVUPS     (SI)(R8*1), Y2
+	VMOVUPS     32(SI)(R8*1), Y3
+	VMULPS      Y2, Y8, Y8
+	VMULPS      Y3, Y9, Y9
+	VMOVUPS     (BX)(R8*1), Y6
+	VMOVUPS     32(BX)(R8*1), Y7
+	VMULPS      Y6, Y2, Y2
+	VMULPS      Y7, Y3, Y3
+	VMULPS      Y2, Y4, Y4
+	VMULPS      Y3, Y5, Y5
+	VMOVUPS     Y4, (AX)(R8*1)
+	VMOVUPS     Y5, 32(AX)(R8*1)
+	VMOVUPS     Y8, (CX)(R8*1)
+	VMOVUPS     Y9, 32(CX)(R8*1)
+	ADDQ        $0x00000040, R8
+	SUBQ        $0x00000010, DI
+	JMP         unrolled
 
 single:
-	CMPQ         DI, $0x08
-	JL           rest
-	VMOVUPS      (DX)(R8*1), Y2
-	VMOVAPS      Y2, Y3
-	VMULPS       Y2, Y3, Y3
-	VMULPS       word_3d922279<>+0(SB), Y3, Y3
-	VADDPS       word_3fcc422a<>+0(SB), Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VXORPS       word_80000000<>+0(SB), Y3, Y3
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y4
-	VMINPS       Y3, Y4, Y3
-	VMAXPS       Y3, Y0, Y3
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y3, Y4
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y3
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y3
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
-	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VSUBPS       Y5, Y1, Y3
-	VMULPS       Y5, Y3, Y3
-	VMULPS       Y2, Y3, Y3
-	VMOVAPS      Y2, Y4
-	VMULPS       Y2, Y4, Y4
-	VMULPS       word_3e5b33b6<>+0(SB), Y4, Y4
-	VADDPS       word_3fcc422a<>+0(SB), Y4, Y4
-	VFMADD213PS  Y5, Y4, Y3
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      (SI)(R8*1), Y2
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      (BX)(R8*1), Y4
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y2, Y3, Y3
-	VMOVUPS      Y3, (AX)(R8*1)
-	VMOVUPS      Y5, (CX)(R8*1)
-	ADDQ         $0x20, R8
-	SUBQ         $0x08, DI
-	JMP          single
+	CMPQ        DI, $0x08
+	JL          rest
+	VMOVUPS     (DX)(R8*1), Y2
+	VMOVAPS     Y2, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      word_3d922279<>+0(SB), Y3, Y3
+	VADDPS      word_3fcc422a<>+0(SB), Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMULPS      word_bfb8aa3b<>+0(SB), Y3, Y3
+	VMOVUPS     word_42fefae1<>+0(SB), Y4
+	VMINPS      Y3, Y4, Y3
+	VMAXPS      Y3, Y0, Y3
+	VADDPS      word_4b400000<>+0(SB), Y3, Y4
+	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VSUBPS      Y5, Y3, Y3
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y3, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y3, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
+	VFMADD213PS Y1, Y3, Y5
+	VPSLLD      $0x17, Y4, Y4
+	VPADDD      Y4, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VSUBPS      Y5, Y1, Y3
+	VMULPS      Y5, Y3, Y3
+	VMULPS      Y2, Y3, Y3
+	VMOVAPS     Y2, Y4
+	VMULPS      Y2, Y4, Y4
+	VMULPS      word_3e5b33b6<>+0(SB), Y4, Y4
+	VADDPS      word_3fcc422a<>+0(SB), Y4, Y4
+	VFMADD213PS Y5, Y4, Y3
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     (SI)(R8*1), Y2
+	VMULPS      Y2, Y5, Y5
+	VMOVUPS     (BX)(R8*1), Y4
+	VMULPS      Y4, Y2, Y2
+	VMULPS      Y2, Y3, Y3
+	VMOVUPS     Y3, (AX)(R8*1)
+	VMOVUPS     Y5, (CX)(R8*1)
+	ADDQ        $0x20, R8
+	SUBQ        $0x08, DI
+	JMP         single
 
 rest:
-	TESTQ        DI, DI
-	JZ           done
-	LEAQ         tail_masks<>+0(SB), R9
-	NEGQ         DI
-	VMOVUPS      32(R9)(DI*4), Y2
-	VMASKMOVPS   (DX)(R8*1), Y2, Y3
-	VMOVAPS      Y3, Y4
-	VMULPS       Y3, Y4, Y4
-	VMULPS       word_3d922279<>+0(SB), Y4, Y4
-	VADDPS       word_3fcc422a<>+0(SB), Y4, Y4
-	VMULPS       Y3, Y4, Y4
-	VXORPS       word_80000000<>+0(SB), Y4, Y4
-	VMOVUPS      word_42b0c0a5<>+0(SB), Y5
-	VMINPS       Y4, Y5, Y4
-	VMAXPS       Y4, Y0, Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
-	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y5, Y5
-	VADDPS       Y1, Y5, Y5
-	VDIVPS       Y5, Y1, Y5
-	VSUBPS       Y5, Y1, Y0
-	VMULPS       Y5, Y0, Y0
-	VMULPS       Y3, Y0, Y0
-	VMOVAPS      Y3, Y1
-	VMULPS       Y3, Y1, Y1
-	VMULPS       word_3e5b33b6<>+0(SB), Y1, Y1
-	VADDPS       word_3fcc422a<>+0(SB), Y1, Y1
-	VFMADD213PS  Y5, Y1, Y0
-	VMULPS       Y3, Y5, Y5
-	VMASKMOVPS   (SI)(R8*1), Y2, Y1
-	VMULPS       Y1, Y5, Y5
-	VMASKMOVPS   (BX)(R8*1), Y2, Y3
-	VMULPS       Y3, Y1, Y1
-	VMULPS       Y1, Y0, Y0
-	VMASKMOVPS   Y0, Y2, (AX)(R8*1)
-	VMASKMOVPS   Y5, Y2, (CX)(R8*1)
+	TESTQ       DI, DI
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), R9
+	NEGQ        DI
+	VMOVUPS     32(R9)(DI*4), Y2
+	VMASKMOVPS  (DX)(R8*1), Y2, Y3
+	VMOVAPS     Y3, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      word_3d922279<>+0(SB), Y4, Y4
+	VADDPS      word_3fcc422a<>+0(SB), Y4, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
+	VMOVUPS     word_42fefae1<>+0(SB), Y5
+	VMINPS      Y4, Y5, Y4
+	VMAXPS      Y4, Y0, Y4
+	VADDPS      word_4b400000<>+0(SB), Y4, Y0
+	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y5
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y5
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
+	VFMADD213PS Y1, Y4, Y5
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      Y0, Y5, Y5
+	VADDPS      Y1, Y5, Y5
+	VDIVPS      Y5, Y1, Y5
+	VSUBPS      Y5, Y1, Y0
+	VMULPS      Y5, Y0, Y0
+	VMULPS      Y3, Y0, Y0
+	VMOVAPS     Y3, Y1
+	VMULPS      Y3, Y1, Y1
+	VMULPS      word_3e5b33b6<>+0(SB), Y1, Y1
+	VADDPS      word_3fcc422a<>+0(SB), Y1, Y1
+	VFMADD213PS Y5, Y1, Y0
+	VMULPS      Y3, Y5, Y5
+	VMASKMOVPS  (SI)(R8*1), Y2, Y1
+	VMULPS      Y1, Y5, Y5
+	VMASKMOVPS  (BX)(R8*1), Y2, Y3
+	VMULPS      Y3, Y1, Y1
+	VMULPS      Y1, Y0, Y0
+	VMASKMOVPS  Y0, Y2, (AX)(R8*1)
+	VMASKMOVPS  Y5, Y2, (CX)(R8*1)
 
 done:
 	VZEROUPPER
@@ -3882,7 +3766,7 @@ TEXT ·avx2GELU(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    gate_base+24(FP), CX
 	MOVQ    up_base+48(FP), DX
 	MOVQ    out_len+8(FP), BX
-	VMOVUPS word_c2aeac4f<>+0(SB), Y0
+	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
 	XORQ    SI, SI
 
@@ -3923,32 +3807,26 @@ unrolled:
 	VFMADD213PS  word_bfa1fc4e<>+0(SB), Y7, Y9
 	VFNMADD231PS Y4, Y4, Y8
 	VFNMADD231PS Y5, Y5, Y9
+	VMULPS       word_3fb8aa3b<>+0(SB), Y8, Y8
+	VMULPS       word_3fb8aa3b<>+0(SB), Y9, Y9
 	VMAXPS       Y8, Y0, Y8
 	VMAXPS       Y9, Y0, Y9
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y5
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y8, Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y9, Y5
+	VADDPS       word_4b400000<>+0(SB), Y8, Y4
+	VADDPS       word_4b400000<>+0(SB), Y9, Y5
 	VSUBPS       word_4b400000<>+0(SB), Y4, Y10
 	VSUBPS       word_4b400000<>+0(SB), Y5, Y11
-	VFNMADD231PS word_3f318000<>+0(SB), Y10, Y8
-	VFNMADD231PS word_3f318000<>+0(SB), Y11, Y9
-	VFNMADD231PS word_b95e8083<>+0(SB), Y10, Y8
-	VFNMADD231PS word_b95e8083<>+0(SB), Y11, Y9
-	VMOVUPS      word_39506967<>+0(SB), Y10
-	VMOVUPS      word_39506967<>+0(SB), Y11
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3c088908<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3c088908<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3f000000<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3f000000<>+0(SB), Y9, Y11
-	VFMADD213PS  Y1, Y8, Y10
-	VFMADD213PS  Y1, Y9, Y11
+	VSUBPS       Y10, Y8, Y8
+	VSUBPS       Y11, Y9, Y9
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y10
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y11
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y9, Y11
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y9, Y11
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y9, Y11
+	VFMADD213PS  word_3f317215<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3f317215<>+0(SB), Y9, Y11
 	VFMADD213PS  Y1, Y8, Y10
 	VFMADD213PS  Y1, Y9, Y11
 	VPSLLD       $0x17, Y4, Y4
@@ -3995,19 +3873,16 @@ single:
 	VFMADD213PS  word_3f8000c7<>+0(SB), Y4, Y5
 	VFMADD213PS  word_bfa1fc4e<>+0(SB), Y4, Y5
 	VFNMADD231PS Y3, Y3, Y5
+	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y5, Y0, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y3
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y3
+	VADDPS       word_4b400000<>+0(SB), Y5, Y3
 	VSUBPS       word_4b400000<>+0(SB), Y3, Y6
-	VFNMADD231PS word_3f318000<>+0(SB), Y6, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y6, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y6
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y6
-	VFMADD213PS  Y1, Y5, Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y6
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y6
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y6
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y6
+	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y6
 	VFMADD213PS  Y1, Y5, Y6
 	VPSLLD       $0x17, Y3, Y3
 	VPADDD       Y3, Y6, Y6
@@ -4046,19 +3921,16 @@ rest:
 	VFMADD213PS  word_3f8000c7<>+0(SB), Y5, Y6
 	VFMADD213PS  word_bfa1fc4e<>+0(SB), Y5, Y6
 	VFNMADD231PS Y4, Y4, Y6
+	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y6, Y0, Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y0
+	VADDPS       word_4b400000<>+0(SB), Y6, Y0
 	VSUBPS       word_4b400000<>+0(SB), Y0, Y4
-	VFNMADD231PS word_3f318000<>+0(SB), Y4, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y4, Y6
-	VMOVUPS      word_39506967<>+0(SB), Y4
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y4
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y4
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y4
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y4
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y4
-	VFMADD213PS  Y1, Y6, Y4
+	VSUBPS       Y4, Y6, Y6
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y4
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y4
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y4
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y4
+	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y4
 	VFMADD213PS  Y1, Y6, Y4
 	VPSLLD       $0x17, Y0, Y0
 	VPADDD       Y0, Y4, Y4
@@ -4084,6 +3956,16 @@ DATA word_3f3504f3<>+20(SB)/4, $0x3f3504f3
 DATA word_3f3504f3<>+24(SB)/4, $0x3f3504f3
 DATA word_3f3504f3<>+28(SB)/4, $0x3f3504f3
 GLOBL word_3f3504f3<>(SB), RODATA|NOPTR, $32
+
+DATA word_3f000000<>+0(SB)/4, $0x3f000000
+DATA word_3f000000<>+4(SB)/4, $0x3f000000
+DATA word_3f000000<>+8(SB)/4, $0x3f000000
+DATA word_3f000000<>+12(SB)/4, $0x3f000000
+DATA word_3f000000<>+16(SB)/4, $0x3f000000
+DATA word_3f000000<>+20(SB)/4, $0x3f000000
+DATA word_3f000000<>+24(SB)/4, $0x3f000000
+DATA word_3f000000<>+28(SB)/4, $0x3f000000
+GLOBL word_3f000000<>(SB), RODATA|NOPTR, $32
 
 DATA word_3e2ef945<>+0(SB)/4, $0x3e2ef945
 DATA word_3e2ef945<>+4(SB)/4, $0x3e2ef945
@@ -4194,7 +4076,7 @@ TEXT ·avx2GELUGrad(SB), NOSPLIT|NOFRAME, $0-120
 	MOVQ    up_base+72(FP), BX
 	MOVQ    dout_base+96(FP), SI
 	MOVQ    dgate_len+8(FP), DI
-	VMOVUPS word_c2aeac4f<>+0(SB), Y0
+	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
 	XORQ    R8, R8
 
@@ -4235,32 +4117,26 @@ unrolled:
 	VFMADD213PS  word_bfa1fc4e<>+0(SB), Y7, Y9
 	VFNMADD231PS Y4, Y4, Y8
 	VFNMADD231PS Y5, Y5, Y9
+	VMULPS       word_3fb8aa3b<>+0(SB), Y8, Y8
+	VMULPS       word_3fb8aa3b<>+0(SB), Y9, Y9
 	VMAXPS       Y8, Y0, Y8
 	VMAXPS       Y9, Y0, Y9
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y5
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y8, Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y9, Y5
+	VADDPS       word_4b400000<>+0(SB), Y8, Y4
+	VADDPS       word_4b400000<>+0(SB), Y9, Y5
 	VSUBPS       word_4b400000<>+0(SB), Y4, Y10
 	VSUBPS       word_4b400000<>+0(SB), Y5, Y11
-	VFNMADD231PS word_3f318000<>+0(SB), Y10, Y8
-	VFNMADD231PS word_3f318000<>+0(SB), Y11, Y9
-	VFNMADD231PS word_b95e8083<>+0(SB), Y10, Y8
-	VFNMADD231PS word_b95e8083<>+0(SB), Y11, Y9
-	VMOVUPS      word_39506967<>+0(SB), Y10
-	VMOVUPS      word_39506967<>+0(SB), Y11
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3c088908<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3c088908<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y9, Y11
-	VFMADD213PS  word_3f000000<>+0(SB), Y8, Y10
-	VFMADD213PS  word_3f000000<>+0(SB), Y9, Y11
-	VFMADD213PS  Y1, Y8, Y10
-	VFMADD213PS  Y1, Y9, Y11
+	VSUBPS       Y10, Y8, Y8
+	VSUBPS       Y11, Y9, Y9
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y10
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y11
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y9, Y11
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y9, Y11
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y9, Y11
+	VFMADD213PS  word_3f317215<>+0(SB), Y8, Y10
+	VFMADD213PS  word_3f317215<>+0(SB), Y9, Y11
 	VFMADD213PS  Y1, Y8, Y10
 	VFMADD213PS  Y1, Y9, Y11
 	VPSLLD       $0x17, Y4, Y4
@@ -4279,34 +4155,26 @@ unrolled:
 	VMOVAPS      Y3, Y5
 	VMULPS       Y2, Y4, Y4
 	VMULPS       Y3, Y5, Y5
-	VMULPS       word_bf000000<>+0(SB), Y4, Y4
-	VMULPS       word_bf000000<>+0(SB), Y5, Y5
+	VMULPS       word_bf38aa3b<>+0(SB), Y4, Y4
+	VMULPS       word_bf38aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y4, Y0, Y4
 	VMAXPS       Y5, Y0, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y7
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y6
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y7
+	VADDPS       word_4b400000<>+0(SB), Y4, Y6
+	VADDPS       word_4b400000<>+0(SB), Y5, Y7
 	VSUBPS       word_4b400000<>+0(SB), Y6, Y8
 	VSUBPS       word_4b400000<>+0(SB), Y7, Y9
-	VFNMADD231PS word_3f318000<>+0(SB), Y8, Y4
-	VFNMADD231PS word_3f318000<>+0(SB), Y9, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y8, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y9, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y8
-	VMOVUPS      word_39506967<>+0(SB), Y9
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y9
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y8
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y9
-	VFMADD213PS  Y1, Y4, Y8
-	VFMADD213PS  Y1, Y5, Y9
+	VSUBPS       Y8, Y4, Y4
+	VSUBPS       Y9, Y5, Y5
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y8
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y9
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y4, Y8
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y9
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y4, Y8
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y9
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y4, Y8
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y9
+	VFMADD213PS  word_3f317215<>+0(SB), Y4, Y8
+	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y9
 	VFMADD213PS  Y1, Y4, Y8
 	VFMADD213PS  Y1, Y5, Y9
 	VPSLLD       $0x17, Y6, Y6
@@ -4359,19 +4227,16 @@ single:
 	VFMADD213PS  word_3f8000c7<>+0(SB), Y4, Y5
 	VFMADD213PS  word_bfa1fc4e<>+0(SB), Y4, Y5
 	VFNMADD231PS Y3, Y3, Y5
+	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y5, Y0, Y5
-	VMOVUPS      word_4b400000<>+0(SB), Y3
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y5, Y3
+	VADDPS       word_4b400000<>+0(SB), Y5, Y3
 	VSUBPS       word_4b400000<>+0(SB), Y3, Y6
-	VFNMADD231PS word_3f318000<>+0(SB), Y6, Y5
-	VFNMADD231PS word_b95e8083<>+0(SB), Y6, Y5
-	VMOVUPS      word_39506967<>+0(SB), Y6
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3c088908<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y5, Y6
-	VFMADD213PS  word_3f000000<>+0(SB), Y5, Y6
-	VFMADD213PS  Y1, Y5, Y6
+	VSUBPS       Y6, Y5, Y5
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y6
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y6
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y6
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y6
+	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y6
 	VFMADD213PS  Y1, Y5, Y6
 	VPSLLD       $0x17, Y3, Y3
 	VPADDD       Y3, Y6, Y6
@@ -4381,20 +4246,16 @@ single:
 	VBLENDVPS    Y2, Y6, Y4, Y6
 	VMOVAPS      Y2, Y3
 	VMULPS       Y2, Y3, Y3
-	VMULPS       word_bf000000<>+0(SB), Y3, Y3
+	VMULPS       word_bf38aa3b<>+0(SB), Y3, Y3
 	VMAXPS       Y3, Y0, Y3
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y3, Y4
+	VADDPS       word_4b400000<>+0(SB), Y3, Y4
 	VSUBPS       word_4b400000<>+0(SB), Y4, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y3
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y3
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y3, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y3, Y5
-	VFMADD213PS  Y1, Y3, Y5
+	VSUBPS       Y5, Y3, Y3
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y3, Y5
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y3, Y5
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y3, Y5
+	VFMADD213PS  word_3f317215<>+0(SB), Y3, Y5
 	VFMADD213PS  Y1, Y3, Y5
 	VPSLLD       $0x17, Y4, Y4
 	VPADDD       Y4, Y5, Y5
@@ -4436,19 +4297,16 @@ rest:
 	VFMADD213PS  word_3f8000c7<>+0(SB), Y5, Y6
 	VFMADD213PS  word_bfa1fc4e<>+0(SB), Y5, Y6
 	VFNMADD231PS Y4, Y4, Y6
+	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y6, Y0, Y6
-	VMOVUPS      word_4b400000<>+0(SB), Y4
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y6, Y4
+	VADDPS       word_4b400000<>+0(SB), Y6, Y4
 	VSUBPS       word_4b400000<>+0(SB), Y4, Y7
-	VFNMADD231PS word_3f318000<>+0(SB), Y7, Y6
-	VFNMADD231PS word_b95e8083<>+0(SB), Y7, Y6
-	VMOVUPS      word_39506967<>+0(SB), Y7
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y6, Y7
-	VFMADD213PS  word_3c088908<>+0(SB), Y6, Y7
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y6, Y7
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y6, Y7
-	VFMADD213PS  word_3f000000<>+0(SB), Y6, Y7
-	VFMADD213PS  Y1, Y6, Y7
+	VSUBPS       Y7, Y6, Y6
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y7
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y7
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y7
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y7
+	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y7
 	VFMADD213PS  Y1, Y6, Y7
 	VPSLLD       $0x17, Y4, Y4
 	VPADDD       Y4, Y7, Y7
@@ -4458,20 +4316,16 @@ rest:
 	VBLENDVPS    Y3, Y7, Y5, Y7
 	VMOVAPS      Y3, Y4
 	VMULPS       Y3, Y4, Y4
-	VMULPS       word_bf000000<>+0(SB), Y4, Y4
+	VMULPS       word_bf38aa3b<>+0(SB), Y4, Y4
 	VMAXPS       Y4, Y0, Y4
-	VMOVUPS      word_4b400000<>+0(SB), Y0
-	VFMADD231PS  word_3fb8aa3b<>+0(SB), Y4, Y0
+	VADDPS       word_4b400000<>+0(SB), Y4, Y0
 	VSUBPS       word_4b400000<>+0(SB), Y0, Y5
-	VFNMADD231PS word_3f318000<>+0(SB), Y5, Y4
-	VFNMADD231PS word_b95e8083<>+0(SB), Y5, Y4
-	VMOVUPS      word_39506967<>+0(SB), Y5
-	VFMADD213PS  word_3ab743ce<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3c088908<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3d2aa9c1<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3e2aaaaa<>+0(SB), Y4, Y5
-	VFMADD213PS  word_3f000000<>+0(SB), Y4, Y5
-	VFMADD213PS  Y1, Y4, Y5
+	VSUBPS       Y5, Y4, Y4
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y5
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y4, Y5
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y4, Y5
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y4, Y5
+	VFMADD213PS  word_3f317215<>+0(SB), Y4, Y5
 	VFMADD213PS  Y1, Y4, Y5
 	VPSLLD       $0x17, Y0, Y0
 	VPADDD       Y0, Y5, Y5
@@ -4491,15 +4345,15 @@ done:
 	VZEROUPPER
 	RET
 
-DATA word_bf000000<>+0(SB)/4, $0xbf000000
-DATA word_bf000000<>+4(SB)/4, $0xbf000000
-DATA word_bf000000<>+8(SB)/4, $0xbf000000
-DATA word_bf000000<>+12(SB)/4, $0xbf000000
-DATA word_bf000000<>+16(SB)/4, $0xbf000000
-DATA word_bf000000<>+20(SB)/4, $0xbf000000
-DATA word_bf000000<>+24(SB)/4, $0xbf000000
-DATA word_bf000000<>+28(SB)/4, $0xbf000000
-GLOBL word_bf000000<>(SB), RODATA|NOPTR, $32
+DATA word_bf38aa3b<>+0(SB)/4, $0xbf38aa3b
+DATA word_bf38aa3b<>+4(SB)/4, $0xbf38aa3b
+DATA word_bf38aa3b<>+8(SB)/4, $0xbf38aa3b
+DATA word_bf38aa3b<>+12(SB)/4, $0xbf38aa3b
+DATA word_bf38aa3b<>+16(SB)/4, $0xbf38aa3b
+DATA word_bf38aa3b<>+20(SB)/4, $0xbf38aa3b
+DATA word_bf38aa3b<>+24(SB)/4, $0xbf38aa3b
+DATA word_bf38aa3b<>+28(SB)/4, $0xbf38aa3b
+GLOBL word_bf38aa3b<>(SB), RODATA|NOPTR, $32
 
 DATA word_3ecc422a<>+0(SB)/4, $0x3ecc422a
 DATA word_3ecc422a<>+4(SB)/4, $0x3ecc422a

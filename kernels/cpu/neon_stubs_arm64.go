@@ -87,7 +87,7 @@ func neonSumSquares64(x []float32) float64
 func neonMax(x []float32) float32
 
 // neonExp is vectors.exp.
-func neonExp(out, x []float32, scale, shift float32) float32
+func neonExp(out, x []float32, scale, top float32) float32
 
 // neonScore is vectors.score.
 func neonScore(s, dp []float32, lse, d, ic2 float32)

@@ -200,10 +200,10 @@ func plainMax(x []float32) float32 {
 	return m
 }
 
-func plainExp(out, x []float32, scale, shift float32) float32 {
+func plainExp(out, x []float32, scale, top float32) float32 {
 	var sum float64
 	for i, v := range x {
-		e := exp32(scale*v - shift)
+		e := exp32(scale * (v - top))
 		out[i] = e
 		sum += float64(e)
 	}

@@ -32,7 +32,7 @@ func (s *softmaxRows) do(_ *worker, task int) {
 		clear(out[:from])
 		clear(out[to:])
 		x := s.x.row(r)[from:to]
-		sum := s.v.exp(out[from:to], x, s.scale, s.scale*s.v.maxOf(x))
+		sum := s.v.exp(out[from:to], x, s.scale, s.v.maxOf(x))
 		s.v.scale(out[from:to], 1/sum)
 	}
 }

@@ -47,7 +47,7 @@ type vectors struct {
 	scale func(y []float32, a float32)                            // y *= a
 	add   func(out, a, b []float32)                               // out = a + b
 	maxOf func(x []float32) float32                               // -Inf for none
-	exp   func(out, x []float32, scale, shift float32) float32    // out = exp(scale·x - shift); Σ out
+	exp   func(out, x []float32, scale, top float32) float32      // out = exp(scale·(x - top)); Σ out
 	cap   func(x []float32, c float32)                            // x = c·tanh(x/c)
 	// score turns capped scores s and dp = ∂/∂p into p = exp(s - lse) and
 	// ds = p·(dp - d)·(1 - s²·ic2), in place.

@@ -12,27 +12,29 @@ type exponent struct{ least, one VecVirtual }
 
 func newExponent() *exponent {
 	e := &exponent{YMM(), YMM()}
-	VMOVUPS(number(-87.33654), e.least)
+	VMOVUPS(number(-126), e.least)
 	VMOVUPS(number(1), e.one)
 	return e
 }
 
-// of returns e^x for x ≤ 88.37, within 1e-7 relative, and e^-87.3 for all x
-// below that; a NaN stays one. It is 2^n·e^r with |r| ≤ ln 2 / 2 and the
-// polynomial of Cephes' expf (Moshier). Adding 3·2^22 rounds x·log₂e to n and
-// leaves n in the low bits, where the exponent can take it from. x is spent.
+// log2e turns exponents of e into those of 2.
+const log2e = 1.44269504088896341
+
+// of returns 2^x for x ≤ 127.49, within 2e-7 relative, and 2^-126 for all x
+// below -126; a NaN stays one. It is 2^n·2^r with |r| ≤ ½ and the polynomial
+// whose largest relative error is least. Adding 3·2^22 rounds x to n and leaves
+// n in the low bits, where the exponent can take it from. x is spent.
 func (e *exponent) of(x vectors) vectors {
 	magic := number(3 << 22)
 	x.each(func(_ int, v VecVirtual) { VMAXPS(v, e.least, v) }) // the second operand, should one be NaN
-	shifted := x.set(magic)
-	shifted.each(func(i int, v VecVirtual) { VFMADD231PS(number(1.44269504088896341), x[i], v) })
+	shifted := x.news()
+	shifted.each(func(i int, v VecVirtual) { VADDPS(magic, x[i], v) })
 	n := x.news()
 	n.each(func(i int, v VecVirtual) { VSUBPS(magic, shifted[i], v) })
-	x.each(func(i int, v VecVirtual) { VFNMADD231PS(number(0.693359375), n[i], v) })
-	x.each(func(i int, v VecVirtual) { VFNMADD231PS(number(-2.12194440e-4), n[i], v) })
-	p := x.set(number(1.9875691500e-4))
-	p.horner(x, numbers(1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)...)
-	p.horner(x, e.one, e.one)
+	x.each(func(i int, v VecVirtual) { VSUBPS(n[i], v, v) })
+	p := x.set(number(1.326472731307149e-3))
+	p.horner(x, numbers(9.671512991189957e-3, 5.550733581185341e-2, 0.24022242426872253, 0.6931470036506653)...)
+	p.horner(x, e.one)
 	p.each(func(i int, v VecVirtual) {
 		VPSLLD(Imm(23), shifted[i], shifted[i])
 		VPADDD(shifted[i], v, v) // times 2^n
@@ -40,16 +42,16 @@ func (e *exponent) of(x vectors) vectors {
 	return p
 }
 
-// atMost keeps x where exp can be computed.
+// atMost keeps x where 2^x can be computed.
 func (x vectors) atMost() {
 	most := YMM()
-	VMOVUPS(number(88.37626), most)
+	VMOVUPS(number(127.49), most)
 	x.each(func(_ int, v VecVirtual) { VMINPS(v, most, v) })
 }
 
 // sigmoid returns 1/(1 + e^-x) for x, which is spent.
 func (e *exponent) sigmoid(x vectors) vectors {
-	x.each(func(_ int, v VecVirtual) { VXORPS(word(0x80000000), v, v) })
+	x.mul(number(-log2e))
 	x.atMost()
 	d := e.of(x)
 	d.add(e.one)
@@ -58,12 +60,14 @@ func (e *exponent) sigmoid(x vectors) vectors {
 }
 
 func activations() {
-	s, n := kernel("avx2Exp", "func(out, x []float32, scale, shift float32) float32", "avx2Exp is vectors.exp.", "out", "x")
-	scale, shift := scalar("scale"), scalar("shift")
+	s, n := kernel("avx2Exp", "func(out, x []float32, scale, top float32) float32", "avx2Exp is vectors.exp.", "out", "x")
+	scale, top := scalar("scale"), scalar("top")
+	VMULPS(number(log2e), scale, scale)
 	e, sum := newExponent(), zeroed()
 	abreast(s, n, 3, func(s []*vector) {
 		x := loads(s, "x")
-		x.each(func(_ int, v VecVirtual) { VFMSUB213PS(shift, scale, v) })
+		x.each(func(_ int, v VecVirtual) { VSUBPS(top, v, v) })
+		x.mul(scale)
 		y := e.of(x)
 		stores(s, y, "out")
 		y.each(func(i int, v VecVirtual) {
@@ -83,6 +87,7 @@ func activations() {
 		slope.mulBy(z)
 		slope.mul(ic2)
 		z.each(func(_ int, v VecVirtual) { VSUBPS(lse, v, v) })
+		z.mul(number(log2e))
 		p := e.of(z)
 		stores(s, p, "s")
 		dp := loads(s, "dp")
@@ -119,7 +124,7 @@ func capped() {
 		VFMADD213PS(u, u, p) // u + u·u²·P
 		near := YMM()
 		VCMPPS(Imm(0x11), number(0.625), abs, near) // less
-		VADDPS(abs, abs, abs)
+		VMULPS(number(2*log2e), abs, abs)
 		vectors{abs}.atMost()
 		far, two := e.of(vectors{abs})[0], YMM()
 		VMOVUPS(number(2), two)
@@ -218,6 +223,7 @@ func gelu(e *exponent, x vectors) vectors {
 	p := x.set(number(0.17087277))
 	p.horner(t, numbers(-0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368, -1.26551223)...)
 	p.each(func(i int, v VecVirtual) { VFNMADD231PS(z[i], z[i], v) })
+	p.mul(number(log2e))
 	tail := e.of(p)
 	tail.mulBy(t)
 	tail.mul(number(0.5))
@@ -233,7 +239,7 @@ func geluSlope(e *exponent, x vectors) (v, d vectors) {
 	v = gelu(e, x)
 	t := x.copied()
 	t.mulBy(x)
-	t.mul(number(-0.5))
+	t.mul(number(-0.5 * log2e))
 	d = e.of(t)
 	d.mul(number(0.39894228040143268))
 	d.mulBy(x)

@@ -1,17 +1,19 @@
 package main
 
-// exp returns e^x for x ≤ 88.37, within 1e-7 relative, and e^-87.3 for all x
-// below that; a NaN stays one. It is 2^n·e^r with |r| ≤ ln 2 / 2 and the
-// polynomial of Cephes' expf (Moshier). Adding 3·2^22 rounds x·log₂e to n and
-// leaves n in the low bits, where the exponent can take it from.
-func (x lanes) exp() lanes {
+// log2e turns exponents of e into those of 2.
+const log2e = 1.44269504088896341
+
+// exp2 returns 2^x for x ≤ 127.49, within 2e-7 relative, and 2^-126 for all x
+// below -126; a NaN stays one. It is 2^n·2^r with |r| ≤ ½ and the polynomial
+// whose largest relative error is least. Adding 3·2^22 rounds x to n and leaves
+// n in the low bits, where the exponent can take it from.
+func (x lanes) exp2() lanes {
 	f := x[0].f
 	const magic = 3 << 22
-	r := x.atLeast(f.number(-87.33654))
-	shifted := f.copies(len(x), magic).addProduct(r, f.number(1.44269504088896341))
-	n := shifted.minus(f.number(magic))
-	r.takeProduct(n, f.number(0.693359375)).takeProduct(n, f.number(-2.12194440e-4))
-	p := r.polynomial(1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1, 1)
+	r := x.atLeast(f.number(-126))
+	shifted := r.plus(f.number(magic))
+	r = r.minus(shifted.minus(f.number(magic)))
+	p := r.polynomial(1.326472731307149e-3, 9.671512991189957e-3, 5.550733581185341e-2, 0.24022242426872253, 0.6931470036506653, 1)
 	for i, v := range p {
 		f.do("VSHL $23, %v.S4, %v.S4", shifted[i], shifted[i])
 		f.do("VADD %v.S4, %v.S4, %v.S4", shifted[i], v, v) // times 2^n
@@ -19,21 +21,21 @@ func (x lanes) exp() lanes {
 	return p
 }
 
-// withinExp keeps x where exp can be computed.
-func (x lanes) withinExp() lanes { return x.atMost(x[0].f.number(88.37626)) }
+// withinExp2 keeps x where 2^x can be computed.
+func (x lanes) withinExp2() lanes { return x.atMost(x[0].f.number(127.49)) }
 
 // sigmoid returns 1/(1 + e^-x).
 func (x lanes) sigmoid() lanes {
 	one := x[0].f.number(1)
-	return one.over(x.each(fneg).withinExp().exp().plus(one))
+	return one.over(x.times(x[0].f.number(-log2e)).withinExp2().exp2().plus(one))
 }
 
 func (a *assembly) activations() {
-	f, s, n := a.kernel("neonExp", "func(out, x []float32, scale, shift float32) float32", "is vectors.exp.", "out", "x")
-	scale, shift, sum := f.scalar("scale"), f.scalar("shift"), f.zeros(1)
-	f.emit(fneg, shift[0], shift[0])
+	f, s, n := a.kernel("neonExp", "func(out, x []float32, scale, top float32) float32", "is vectors.exp.", "out", "x")
+	scale, top, sum := f.scalar("scale"), f.scalar("top"), f.zeros(1)
+	f.emit(fmul, scale[0], scale[0], f.number(log2e)[0])
 	abreast(f, s, n, 3, func(s *step) {
-		y := shift.copied(s.count).addProduct(s.load("x"), scale).exp()
+		y := s.load("x").minus(top).times(scale).exp2()
 		s.store("out", y)
 		for i := range y {
 			sum.update(fadd, s.only(y[i:i+1]))
@@ -47,7 +49,7 @@ func (a *assembly) activations() {
 	abreast(f, s, n, 2, func(s *step) {
 		z := s.load("s")
 		slope := z.times(z).times(ic2)
-		p := z.minus(lse).exp()
+		p := z.minus(lse).times(f.number(log2e)).exp2()
 		s.store("s", p)
 		dp := s.load("dp").minus(d).times(p)
 		s.store("dp", dp.takeProduct(dp, slope))
@@ -71,7 +73,7 @@ func (a *assembly) capped() {
 		p := u2.polynomial(-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 		near := p.times(u2).times(u).plus(u) // u + u·u²·P
 		one := f.number(1)
-		far := one.minus(f.number(2).over(abs.plus(abs).withinExp().exp().plus(one)))
+		far := one.minus(f.number(2).over(abs.times(f.number(2 * log2e)).withinExp2().exp2().plus(one)))
 		far = f.word(1<<31).copied(len(u)).choose(u, far)
 		y := f.number(0.625).with(fcmgt, abs).choose(near, far)
 		s.store("x", y.times(c))
@@ -133,7 +135,7 @@ func gelu(x lanes) lanes {
 	z := x.each(fabs).times(f.number(0.70710678118654752))
 	t := f.number(1).over(z.polynomial(0.5, 1))
 	p := t.polynomial(0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418, 0.37409196, 1.00002368, -1.26551223)
-	tail := p.takeProduct(z, z).exp().times(t).times(f.number(0.5))
+	tail := p.takeProduct(z, z).times(f.number(log2e)).exp2().times(t).times(f.number(0.5))
 	return x.each(cmlt).choose(tail, f.number(1).minus(tail))
 }
 
@@ -141,6 +143,6 @@ func gelu(x lanes) lanes {
 func geluSlope(x lanes) (v, d lanes) {
 	f := x[0].f
 	v = gelu(x)
-	d = x.times(x).times(f.number(-0.5)).exp().times(f.number(0.39894228040143268)).times(x).plus(v)
+	d = x.times(x).times(f.number(-0.5 * log2e)).exp2().times(f.number(0.39894228040143268)).times(x).plus(v)
 	return v, d
 }
