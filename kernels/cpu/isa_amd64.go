@@ -59,6 +59,7 @@ var avx2 = vectors{
 	add:          avx2Add,
 	maxOf:        avx2Max,
 	exp:          avx2Exp,
+	expMax:       avx2ExpMax,
 	cap:          avx2Cap,
 	score:        avx2Score,
 	sumSquares:   avx2SumSquares,

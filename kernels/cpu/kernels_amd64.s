@@ -2421,57 +2421,51 @@ TEXT ·avx2Max(SB), NOSPLIT|NOFRAME, $0-28
 	MOVQ    x_base+0(FP), AX
 	MOVQ    x_len+8(FP), CX
 	VMOVUPS word_ff800000<>+0(SB), Y0
-	VMOVAPS Y0, Y1
-	VMOVAPS Y0, Y2
-	VMOVAPS Y0, Y3
-	VMOVAPS Y0, Y4
+	VMOVUPS word_ff800000<>+0(SB), Y1
+	VMOVUPS word_ff800000<>+0(SB), Y2
+	VMOVUPS word_ff800000<>+0(SB), Y3
 	XORQ    DX, DX
 
 unrolled:
-	CMPQ    CX, $0x00000020
-	JL      single
-	VMOVUPS (AX)(DX*1), Y5
-	VMAXPS  Y1, Y5, Y1
-	VMOVUPS 32(AX)(DX*1), Y5
-	VMAXPS  Y2, Y5, Y2
-	VMOVUPS 64(AX)(DX*1), Y5
-	VMAXPS  Y3, Y5, Y3
-	VMOVUPS 96(AX)(DX*1), Y5
-	VMAXPS  Y4, Y5, Y4
-	ADDQ    $0x00000080, DX
-	SUBQ    $0x00000020, CX
-	JMP     unrolled
+	CMPQ   CX, $0x00000020
+	JL     single
+	VMAXPS (AX)(DX*1), Y0, Y0
+	VMAXPS 32(AX)(DX*1), Y1, Y1
+	VMAXPS 64(AX)(DX*1), Y2, Y2
+	VMAXPS 96(AX)(DX*1), Y3, Y3
+	ADDQ   $0x00000080, DX
+	SUBQ   $0x00000020, CX
+	JMP    unrolled
 
 single:
-	CMPQ    CX, $0x08
-	JL      rest
-	VMOVUPS (AX)(DX*1), Y5
-	VMAXPS  Y1, Y5, Y1
-	ADDQ    $0x20, DX
-	SUBQ    $0x08, CX
-	JMP     single
+	CMPQ   CX, $0x08
+	JL     rest
+	VMAXPS (AX)(DX*1), Y0, Y0
+	ADDQ   $0x20, DX
+	SUBQ   $0x08, CX
+	JMP    single
 
 rest:
 	TESTQ      CX, CX
 	JZ         done
 	LEAQ       tail_masks<>+0(SB), BX
 	NEGQ       CX
-	VMOVUPS    32(BX)(CX*4), Y5
-	VMASKMOVPS (AX)(DX*1), Y5, Y6
-	VBLENDVPS  Y5, Y6, Y0, Y6
-	VMAXPS     Y1, Y6, Y1
+	VMOVUPS    32(BX)(CX*4), Y4
+	VMASKMOVPS (AX)(DX*1), Y4, Y5
+	VBLENDVPS  Y4, Y5, Y0, Y5
+	VMAXPS     Y5, Y0, Y0
 
 done:
-	VMAXPS       Y3, Y1, Y1
-	VMAXPS       Y4, Y2, Y2
-	VMAXPS       Y2, Y1, Y1
-	VEXTRACTF128 $0x01, Y1, X0
-	VMAXPS       X0, X1, X1
-	VMOVHLPS     X1, X1, X0
-	VMAXPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VMAXSS       X0, X1, X1
-	MOVSS        X1, ret+24(FP)
+	VMAXPS       Y1, Y0, Y0
+	VMAXPS       Y2, Y0, Y0
+	VMAXPS       Y3, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VMAXPS       X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VMAXPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VMAXSS       X1, X0, X0
+	MOVSS        X0, ret+24(FP)
 	VZEROUPPER
 	RET
 
@@ -2706,6 +2700,154 @@ DATA word_3f317215<>+20(SB)/4, $0x3f317215
 DATA word_3f317215<>+24(SB)/4, $0x3f317215
 DATA word_3f317215<>+28(SB)/4, $0x3f317215
 GLOBL word_3f317215<>(SB), RODATA|NOPTR, $32
+
+// func avx2ExpMax(out []float32, x []float32, next []float32, scale float32, top float32) (sum float32, max float32)
+// Requires: AVX, AVX2, FMA3, SSE
+TEXT ·avx2ExpMax(SB), NOSPLIT|NOFRAME, $0-88
+	MOVQ         out_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         next_base+48(FP), DX
+	MOVQ         out_len+8(FP), BX
+	VMOVUPS      word_ff800000<>+0(SB), Y0
+	VBROADCASTSS scale+72(FP), Y1
+	VBROADCASTSS top+76(FP), Y2
+	VMULPS       word_3fb8aa3b<>+0(SB), Y1, Y1
+	VMOVUPS      word_c2fc0000<>+0(SB), Y3
+	VMOVUPS      word_3f800000<>+0(SB), Y4
+	VXORPS       Y5, Y5, Y5
+	XORQ         SI, SI
+
+unrolled:
+	CMPQ        BX, $0x00000018
+	JL          single
+	VMAXPS      (DX)(SI*1), Y0, Y0
+	VMAXPS      32(DX)(SI*1), Y0, Y0
+	VMAXPS      64(DX)(SI*1), Y0, Y0
+	VMOVUPS     (CX)(SI*1), Y6
+	VMOVUPS     32(CX)(SI*1), Y7
+	VMOVUPS     64(CX)(SI*1), Y8
+	VSUBPS      Y2, Y6, Y6
+	VSUBPS      Y2, Y7, Y7
+	VSUBPS      Y2, Y8, Y8
+	VMULPS      Y1, Y6, Y6
+	VMULPS      Y1, Y7, Y7
+	VMULPS      Y1, Y8, Y8
+	VMAXPS      Y6, Y3, Y6
+	VMAXPS      Y7, Y3, Y7
+	VMAXPS      Y8, Y3, Y8
+	VADDPS      word_4b400000<>+0(SB), Y6, Y9
+	VADDPS      word_4b400000<>+0(SB), Y7, Y10
+	VADDPS      word_4b400000<>+0(SB), Y8, Y11
+	VSUBPS      word_4b400000<>+0(SB), Y9, Y12
+	VSUBPS      word_4b400000<>+0(SB), Y10, Y13
+	VSUBPS      word_4b400000<>+0(SB), Y11, Y14
+	VSUBPS      Y12, Y6, Y6
+	VSUBPS      Y13, Y7, Y7
+	VSUBPS      Y14, Y8, Y8
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y12
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y13
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y14
+	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y12
+	VFMADD213PS word_3c1e7544<>+0(SB), Y7, Y13
+	VFMADD213PS word_3c1e7544<>+0(SB), Y8, Y14
+	VFMADD213PS word_3d635ba9<>+0(SB), Y6, Y12
+	VFMADD213PS word_3d635ba9<>+0(SB), Y7, Y13
+	VFMADD213PS word_3d635ba9<>+0(SB), Y8, Y14
+	VFMADD213PS word_3e75fcde<>+0(SB), Y6, Y12
+	VFMADD213PS word_3e75fcde<>+0(SB), Y7, Y13
+	VFMADD213PS word_3e75fcde<>+0(SB), Y8, Y14
+	VFMADD213PS word_3f317215<>+0(SB), Y6, Y12
+	VFMADD213PS word_3f317215<>+0(SB), Y7, Y13
+	VFMADD213PS word_3f317215<>+0(SB), Y8, Y14
+	VFMADD213PS Y4, Y6, Y12
+	VFMADD213PS Y4, Y7, Y13
+	VFMADD213PS Y4, Y8, Y14
+	VPSLLD      $0x17, Y9, Y9
+	VPADDD      Y9, Y12, Y12
+	VPSLLD      $0x17, Y10, Y10
+	VPADDD      Y10, Y13, Y13
+	VPSLLD      $0x17, Y11, Y11
+	VPADDD      Y11, Y14, Y14
+	VMOVUPS     Y12, (AX)(SI*1)
+	VMOVUPS     Y13, 32(AX)(SI*1)
+	VMOVUPS     Y14, 64(AX)(SI*1)
+	VADDPS      Y12, Y5, Y5
+	VADDPS      Y13, Y5, Y5
+	VADDPS      Y14, Y5, Y5
+	ADDQ        $0x00000060, SI
+	SUBQ        $0x00000018, BX
+	JMP         unrolled
+
+single:
+	CMPQ        BX, $0x08
+	JL          rest
+	VMAXPS      (DX)(SI*1), Y0, Y0
+	VMOVUPS     (CX)(SI*1), Y6
+	VSUBPS      Y2, Y6, Y6
+	VMULPS      Y1, Y6, Y6
+	VMAXPS      Y6, Y3, Y6
+	VADDPS      word_4b400000<>+0(SB), Y6, Y7
+	VSUBPS      word_4b400000<>+0(SB), Y7, Y8
+	VSUBPS      Y8, Y6, Y6
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y8
+	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y8
+	VFMADD213PS word_3d635ba9<>+0(SB), Y6, Y8
+	VFMADD213PS word_3e75fcde<>+0(SB), Y6, Y8
+	VFMADD213PS word_3f317215<>+0(SB), Y6, Y8
+	VFMADD213PS Y4, Y6, Y8
+	VPSLLD      $0x17, Y7, Y7
+	VPADDD      Y7, Y8, Y8
+	VMOVUPS     Y8, (AX)(SI*1)
+	VADDPS      Y8, Y5, Y5
+	ADDQ        $0x20, SI
+	SUBQ        $0x08, BX
+	JMP         single
+
+rest:
+	TESTQ       BX, BX
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), DI
+	NEGQ        BX
+	VMOVUPS     32(DI)(BX*4), Y6
+	VMASKMOVPS  (DX)(SI*1), Y6, Y7
+	VBLENDVPS   Y6, Y7, Y0, Y7
+	VMAXPS      Y7, Y0, Y0
+	VMASKMOVPS  (CX)(SI*1), Y6, Y7
+	VSUBPS      Y2, Y7, Y7
+	VMULPS      Y1, Y7, Y7
+	VMAXPS      Y7, Y3, Y7
+	VADDPS      word_4b400000<>+0(SB), Y7, Y1
+	VSUBPS      word_4b400000<>+0(SB), Y1, Y2
+	VSUBPS      Y2, Y7, Y7
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y2
+	VFMADD213PS word_3c1e7544<>+0(SB), Y7, Y2
+	VFMADD213PS word_3d635ba9<>+0(SB), Y7, Y2
+	VFMADD213PS word_3e75fcde<>+0(SB), Y7, Y2
+	VFMADD213PS word_3f317215<>+0(SB), Y7, Y2
+	VFMADD213PS Y4, Y7, Y2
+	VPSLLD      $0x17, Y1, Y1
+	VPADDD      Y1, Y2, Y2
+	VMASKMOVPS  Y2, Y6, (AX)(SI*1)
+	VANDPS      Y6, Y2, Y2
+	VADDPS      Y2, Y5, Y5
+
+done:
+	VEXTRACTF128 $0x01, Y5, X1
+	VADDPS       X1, X5, X5
+	VMOVHLPS     X5, X5, X1
+	VADDPS       X1, X5, X5
+	VMOVSHDUP    X5, X1
+	VADDSS       X1, X5, X5
+	MOVSS        X5, sum+80(FP)
+	VEXTRACTF128 $0x01, Y0, X1
+	VMAXPS       X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VMAXPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VMAXSS       X1, X0, X0
+	MOVSS        X0, max+84(FP)
+	VZEROUPPER
+	RET
 
 // func avx2Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
 // Requires: AVX, AVX2, FMA3

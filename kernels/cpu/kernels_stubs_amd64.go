@@ -103,6 +103,9 @@ func avx2Max(x []float32) float32
 // avx2Exp is vectors.exp.
 func avx2Exp(out []float32, x []float32, scale float32, top float32) float32
 
+// avx2ExpMax is vectors.expMax.
+func avx2ExpMax(out []float32, x []float32, next []float32, scale float32, top float32) (sum float32, max float32)
+
 // avx2Score is vectors.score.
 func avx2Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
 

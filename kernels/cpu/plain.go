@@ -51,10 +51,13 @@ var plain = vectors{
 		func(y []float32, w *byte, a float32) { plainAxpy(y, w, a, 4, f32At) },
 		func(y []float32, w *byte, a float32) { plainAxpy(y, w, a, 2, f16At) },
 		func(y []float32, w *byte, a float32) { plainAxpy(y, w, a, 2, bf16At) }),
-	scale:        plainScale,
-	add:          plainAdd,
-	maxOf:        plainMax,
-	exp:          plainExp,
+	scale: plainScale,
+	add:   plainAdd,
+	maxOf: plainMax,
+	exp:   plainExp,
+	expMax: func(out, x, next []float32, scale, top float32) (sum, max float32) {
+		return plainExp(out, x, scale, top), plainMax(next)
+	},
 	cap:          plainCap,
 	score:        plainScore,
 	sumSquares:   func(x []float32) float32 { return float32(plainSquares(x)) },

@@ -26,7 +26,12 @@ func (b *Backend) softmax(o *kernels.Softmax) {
 
 func (s *softmaxRows) do(_ *worker, task int) {
 	per := rowsPerTask(s.x.cols)
-	for r := task * per; r < min((task+1)*per, s.x.rows); r++ {
+	first, end := task*per, min((task+1)*per, s.x.rows)
+	if s.bounds == nil {
+		s.whole(first, end)
+		return
+	}
+	for r := first; r < end; r++ {
 		from, to := s.seen(r)
 		out := s.out.row(r)
 		clear(out[:from])
@@ -34,6 +39,18 @@ func (s *softmaxRows) do(_ *worker, task int) {
 		x := s.x.row(r)[from:to]
 		sum := s.v.exp(out[from:to], x, s.scale, s.v.maxOf(x))
 		s.v.scale(out[from:to], 1/sum)
+	}
+}
+
+// whole works on rows that look at all columns, each while the next comes from
+// memory.
+func (s *softmaxRows) whole(first, end int) {
+	top := s.v.maxOf(s.x.row(first))
+	for r := first; r < end; r++ {
+		next := s.x.row(min(r+1, end-1))
+		sum, nextTop := s.v.expMax(s.out.row(r), s.x.row(r), next, s.scale, top)
+		s.v.scale(s.out.row(r), 1/sum)
+		top = nextTop
 	}
 }
 

@@ -48,7 +48,10 @@ type vectors struct {
 	add   func(out, a, b []float32)                               // out = a + b
 	maxOf func(x []float32) float32                               // -Inf for none
 	exp   func(out, x []float32, scale, top float32) float32      // out = exp(scale·(x - top)); Σ out
-	cap   func(x []float32, c float32)                            // x = c·tanh(x/c)
+	// expMax is exp that meanwhile finds the largest element of next, which is
+	// as long: memory brings it in while the arithmetic goes on.
+	expMax func(out, x, next []float32, scale, top float32) (sum, max float32)
+	cap    func(x []float32, c float32) // x = c·tanh(x/c)
 	// score turns capped scores s and dp = ∂/∂p into p = exp(s - lse) and
 	// ds = p·(dp - d)·(1 - s²·ic2), in place.
 	score func(s, dp []float32, lse, d, ic2 float32)

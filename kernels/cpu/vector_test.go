@@ -11,10 +11,14 @@ import (
 
 // loops runs each inner loop on slices of equal length, and returns its result.
 var loops = map[string]func(v *vectors, s [][]float32) float64{
-	"scale":        func(v *vectors, s [][]float32) float64 { v.scale(s[0], 1.5); return 0 },
-	"add":          func(v *vectors, s [][]float32) float64 { v.add(s[0], s[1], s[2]); return 0 },
-	"maxOf":        func(v *vectors, s [][]float32) float64 { return float64(v.maxOf(s[0])) },
-	"exp":          func(v *vectors, s [][]float32) float64 { return float64(v.exp(s[0], s[1], 0.5, 2)) },
+	"scale": func(v *vectors, s [][]float32) float64 { v.scale(s[0], 1.5); return 0 },
+	"add":   func(v *vectors, s [][]float32) float64 { v.add(s[0], s[1], s[2]); return 0 },
+	"maxOf": func(v *vectors, s [][]float32) float64 { return float64(v.maxOf(s[0])) },
+	"exp":   func(v *vectors, s [][]float32) float64 { return float64(v.exp(s[0], s[1], 0.5, 2)) },
+	"expMax": func(v *vectors, s [][]float32) float64 {
+		sum, top := v.expMax(s[0], s[1], s[2], 0.5, 2)
+		return float64(sum) + 3*float64(top)
+	},
 	"cap":          func(v *vectors, s [][]float32) float64 { v.cap(s[0], 0.5); return 0 },
 	"score":        func(v *vectors, s [][]float32) float64 { v.score(s[0], s[1], 2, 0.5, 1e-3); return 0 },
 	"sumSquares":   func(v *vectors, s [][]float32) float64 { return float64(v.sumSquares(s[0])) },

@@ -60,27 +60,12 @@ func (e *exponent) sigmoid(x vectors) vectors {
 }
 
 func activations() {
-	s, n := kernel("avx2Exp", "func(out, x []float32, scale, top float32) float32", "avx2Exp is vectors.exp.", "out", "x")
-	scale, top := scalar("scale"), scalar("top")
-	VMULPS(number(log2e), scale, scale)
-	e, sum := newExponent(), zeroed()
-	abreast(s, n, 3, func(s []*vector) {
-		x := loads(s, "x")
-		x.each(func(_ int, v VecVirtual) { VSUBPS(top, v, v) })
-		x.mul(scale)
-		y := e.of(x)
-		stores(s, y, "out")
-		y.each(func(i int, v VecVirtual) {
-			s[i].only(v)
-			VADDPS(v, sum, sum)
-		})
-	})
-	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
-	end()
+	exp()
+	expAndMax()
 
-	s, n = kernel("avx2Score", "func(s, dp []float32, lse, d, ic2 float32)", "avx2Score is vectors.score.", "s", "dp")
+	s, n := kernel("avx2Score", "func(s, dp []float32, lse, d, ic2 float32)", "avx2Score is vectors.score.", "s", "dp")
 	lse, d, ic2 := scalar("lse"), scalar("d"), scalar("ic2")
-	e = newExponent()
+	e := newExponent()
 	abreast(s, n, 2, func(s []*vector) {
 		z := loads(s, "s")
 		slope := z.copied()
@@ -102,6 +87,50 @@ func activations() {
 	gate("SiLU", 3, 2, silu, siluSlope)
 	gate("GELUTanh", 3, 2, geluTanh, geluTanhSlope)
 	gate("GELU", 2, 2, gelu, geluSlope)
+}
+
+func exp() {
+	s, n := kernel("avx2Exp", "func(out, x []float32, scale, top float32) float32", "avx2Exp is vectors.exp.", "out", "x")
+	step, sum := expStep()
+	abreast(s, n, 3, step)
+	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
+	end()
+}
+
+func expAndMax() {
+	s, n := kernel("avx2ExpMax", "func(out, x, next []float32, scale, top float32) (sum, max float32)", "avx2ExpMax is vectors.expMax.", "out", "x", "next")
+	m := newLargest(1)
+	step, sum := expStep()
+	abreast(s, n, 3, func(s []*vector) {
+		for _, v := range s {
+			one := *v
+			one.step = 0
+			m.see(&one, "next")
+		}
+		step(s)
+	})
+	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
+	Store(m.total(), ReturnIndex(1))
+	end()
+}
+
+// expStep returns the work on some vectors of out = exp(scale·(x - top)), and the
+// register that their sum comes to.
+func expStep() (step func(s []*vector), sum VecVirtual) {
+	scale, top := scalar("scale"), scalar("top")
+	VMULPS(number(log2e), scale, scale)
+	e, sum := newExponent(), zeroed()
+	return func(s []*vector) {
+		x := loads(s, "x")
+		x.each(func(_ int, v VecVirtual) { VSUBPS(top, v, v) })
+		x.mul(scale)
+		y := e.of(x)
+		stores(s, y, "out")
+		y.each(func(i int, v VecVirtual) {
+			s[i].only(v)
+			VADDPS(v, sum, sum)
+		})
+	}, sum
 }
 
 // capped is c·tanh(x/c): near 0 the polynomial of Cephes' tanhf, elsewhere

@@ -134,31 +134,44 @@ func sumSquares64() {
 
 func maximum() {
 	s, n := kernel("avx2Max", "func(x []float32) float32", "avx2Max is vectors.maxOf.", "x")
-	least := YMM()
-	VMOVUPS(word(0xff800000), least)
-	var acc []VecVirtual
-	for range 4 {
-		v := YMM()
-		VMOVAPS(least, v)
-		acc = append(acc, v)
+	m := newLargest(4)
+	each(s, n, 4, func(s *vector) { m.see(s, "x") })
+	Store(m.total(), ReturnIndex(0))
+	end()
+}
+
+// largest is the largest element seen, in several registers.
+type largest []VecVirtual
+
+func newLargest(n int) largest {
+	m := make(largest, n)
+	for i := range m {
+		m[i] = YMM()
+		VMOVUPS(word(0xff800000), m[i])
 	}
-	each(s, n, 4, func(s *vector) {
-		x := s.load("x")
-		if s.mask != nil {
-			VBLENDVPS(s.mask, x, least, x)
-		}
-		VMAXPS(acc[s.step], x, acc[s.step])
-	})
-	VMAXPS(acc[2], acc[0], acc[0])
-	VMAXPS(acc[3], acc[1], acc[1])
-	VMAXPS(acc[1], acc[0], acc[0])
-	hi, lo := XMM(), acc[0].AsX()
-	VEXTRACTF128(Imm(1), acc[0], hi)
+	return m
+}
+
+func (m largest) see(s *vector, name string) {
+	if s.mask == nil {
+		VMAXPS(s.mem(name), m[s.step], m[s.step])
+		return
+	}
+	x := s.load(name)
+	VBLENDVPS(s.mask, x, m[s.step], x)
+	VMAXPS(x, m[s.step], m[s.step])
+}
+
+func (m largest) total() Register {
+	for _, v := range m[1:] {
+		VMAXPS(v, m[0], m[0])
+	}
+	hi, lo := XMM(), m[0].AsX()
+	VEXTRACTF128(Imm(1), m[0], hi)
 	VMAXPS(hi, lo, lo)
 	VMOVHLPS(lo, lo, hi)
 	VMAXPS(hi, lo, lo)
 	VMOVSHDUP(lo, hi)
 	VMAXSS(hi, lo, lo)
-	Store(lo, ReturnIndex(0))
-	end()
+	return lo
 }
