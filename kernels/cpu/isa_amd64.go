@@ -64,7 +64,7 @@ var avx2 = vectors{
 	score:        avx2Score,
 	sumSquares:   avx2SumSquares,
 	sumSquares64: avx2SumSquares64,
-	normalize:    avx2Normalize,
+	normalizeSum: avx2NormalizeSum,
 	dot3:         avx2Dot3,
 	normGrad:     avx2NormGrad,
 	weightGrad:   avx2WeightGrad,

@@ -29,15 +29,18 @@ var neon = vectors{
 	score:        neonScore,
 	sumSquares:   neonSumSquares,
 	sumSquares64: neonSumSquares64,
-	normalize:    neonNormalize,
-	dot3:         neonDot3,
-	normGrad:     neonNormGrad,
-	weightGrad:   neonWeightGrad,
-	rotate:       neonRotate,
-	unrotate:     neonUnrotate,
-	gated:        [3]func(out, gate, up []float32){neonSiLU, neonGELU, neonGELUTanh},
-	gatedGrad:    [3]func(dgate, dup, gate, up, dout []float32){neonSiLUGrad, neonGELUGrad, neonGELUTanhGrad},
-	dropout:      dropoutWithTail(neonDropout),
+	normalizeSum: func(out, x, w, next []float32, inv float32) float32 {
+		neonNormalize(out, x, w, inv)
+		return neonSumSquares(next)
+	},
+	dot3:       neonDot3,
+	normGrad:   neonNormGrad,
+	weightGrad: neonWeightGrad,
+	rotate:     neonRotate,
+	unrotate:   neonUnrotate,
+	gated:      [3]func(out, gate, up []float32){neonSiLU, neonGELU, neonGELUTanh},
+	gatedGrad:  [3]func(dgate, dup, gate, up, dout []float32){neonSiLUGrad, neonGELUGrad, neonGELUTanhGrad},
+	dropout:    dropoutWithTail(neonDropout),
 	adam: func(p, m, v, g []float32, c *adamFactors) {
 		neonAdam(p, m, v, g, &c.clip)
 	},

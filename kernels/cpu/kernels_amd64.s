@@ -1922,68 +1922,95 @@ done:
 	VZEROUPPER
 	RET
 
-// func avx2Normalize(out []float32, x []float32, w []float32, inv float32)
-// Requires: AVX
-TEXT ·avx2Normalize(SB), NOSPLIT|NOFRAME, $0-76
+// func avx2NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
+// Requires: AVX, FMA3, SSE
+TEXT ·avx2NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         w_base+48(FP), DX
-	MOVQ         out_len+8(FP), BX
-	VBROADCASTSS inv+72(FP), Y0
-	XORQ         SI, SI
+	MOVQ         next_base+72(FP), BX
+	MOVQ         out_len+8(FP), SI
+	VBROADCASTSS inv+96(FP), Y0
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	VXORPS       Y4, Y4, Y4
+	XORQ         DI, DI
 
 unrolled:
-	CMPQ    BX, $0x00000020
-	JL      single
-	VMOVUPS (CX)(SI*1), Y1
-	VMOVUPS (DX)(SI*1), Y2
-	VMULPS  Y0, Y1, Y1
-	VMULPS  Y2, Y1, Y1
-	VMOVUPS Y1, (AX)(SI*1)
-	VMOVUPS 32(CX)(SI*1), Y1
-	VMOVUPS 32(DX)(SI*1), Y2
-	VMULPS  Y0, Y1, Y1
-	VMULPS  Y2, Y1, Y1
-	VMOVUPS Y1, 32(AX)(SI*1)
-	VMOVUPS 64(CX)(SI*1), Y1
-	VMOVUPS 64(DX)(SI*1), Y2
-	VMULPS  Y0, Y1, Y1
-	VMULPS  Y2, Y1, Y1
-	VMOVUPS Y1, 64(AX)(SI*1)
-	VMOVUPS 96(CX)(SI*1), Y1
-	VMOVUPS 96(DX)(SI*1), Y2
-	VMULPS  Y0, Y1, Y1
-	VMULPS  Y2, Y1, Y1
-	VMOVUPS Y1, 96(AX)(SI*1)
-	ADDQ    $0x00000080, SI
-	SUBQ    $0x00000020, BX
-	JMP     unrolled
+	CMPQ        SI, $0x00000020
+	JL          single
+	VMOVUPS     (BX)(DI*1), Y5
+	VFMADD231PS Y5, Y5, Y1
+	VMOVUPS     (CX)(DI*1), Y5
+	VMOVUPS     (DX)(DI*1), Y6
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y6, Y5, Y5
+	VMOVUPS     Y5, (AX)(DI*1)
+	VMOVUPS     32(BX)(DI*1), Y5
+	VFMADD231PS Y5, Y5, Y2
+	VMOVUPS     32(CX)(DI*1), Y5
+	VMOVUPS     32(DX)(DI*1), Y6
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y6, Y5, Y5
+	VMOVUPS     Y5, 32(AX)(DI*1)
+	VMOVUPS     64(BX)(DI*1), Y5
+	VFMADD231PS Y5, Y5, Y3
+	VMOVUPS     64(CX)(DI*1), Y5
+	VMOVUPS     64(DX)(DI*1), Y6
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y6, Y5, Y5
+	VMOVUPS     Y5, 64(AX)(DI*1)
+	VMOVUPS     96(BX)(DI*1), Y5
+	VFMADD231PS Y5, Y5, Y4
+	VMOVUPS     96(CX)(DI*1), Y5
+	VMOVUPS     96(DX)(DI*1), Y6
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y6, Y5, Y5
+	VMOVUPS     Y5, 96(AX)(DI*1)
+	ADDQ        $0x00000080, DI
+	SUBQ        $0x00000020, SI
+	JMP         unrolled
 
 single:
-	CMPQ    BX, $0x08
-	JL      rest
-	VMOVUPS (CX)(SI*1), Y1
-	VMOVUPS (DX)(SI*1), Y2
-	VMULPS  Y0, Y1, Y1
-	VMULPS  Y2, Y1, Y1
-	VMOVUPS Y1, (AX)(SI*1)
-	ADDQ    $0x20, SI
-	SUBQ    $0x08, BX
-	JMP     single
+	CMPQ        SI, $0x08
+	JL          rest
+	VMOVUPS     (BX)(DI*1), Y5
+	VFMADD231PS Y5, Y5, Y1
+	VMOVUPS     (CX)(DI*1), Y5
+	VMOVUPS     (DX)(DI*1), Y6
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y6, Y5, Y5
+	VMOVUPS     Y5, (AX)(DI*1)
+	ADDQ        $0x20, DI
+	SUBQ        $0x08, SI
+	JMP         single
 
 rest:
-	TESTQ      BX, BX
-	JZ         done
-	LEAQ       tail_masks<>+0(SB), DI
-	NEGQ       BX
-	VMOVUPS    32(DI)(BX*4), Y1
-	VMASKMOVPS (CX)(SI*1), Y1, Y2
-	VMASKMOVPS (DX)(SI*1), Y1, Y3
-	VMULPS     Y0, Y2, Y2
-	VMULPS     Y3, Y2, Y2
-	VMASKMOVPS Y2, Y1, (AX)(SI*1)
+	TESTQ       SI, SI
+	JZ          done
+	LEAQ        tail_masks<>+0(SB), R8
+	NEGQ        SI
+	VMOVUPS     32(R8)(SI*4), Y5
+	VMASKMOVPS  (BX)(DI*1), Y5, Y6
+	VFMADD231PS Y6, Y6, Y1
+	VMASKMOVPS  (CX)(DI*1), Y5, Y6
+	VMASKMOVPS  (DX)(DI*1), Y5, Y7
+	VMULPS      Y0, Y6, Y6
+	VMULPS      Y7, Y6, Y6
+	VMASKMOVPS  Y6, Y5, (AX)(DI*1)
 
 done:
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X1
+	VMOVHLPS     X1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VADDSS       X0, X1, X1
+	MOVSS        X1, ret+104(FP)
 	VZEROUPPER
 	RET
 

@@ -73,8 +73,8 @@ func avx2Scale(y []float32, a float32)
 // avx2Add is vectors.add.
 func avx2Add(out []float32, a []float32, b []float32)
 
-// avx2Normalize is vectors.normalize.
-func avx2Normalize(out []float32, x []float32, w []float32, inv float32)
+// avx2NormalizeSum is vectors.normalizeSum.
+func avx2NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
 
 // avx2NormGrad is vectors.normGrad.
 func avx2NormGrad(dx []float32, x []float32, dout []float32, w []float32, inv float32, c float32)

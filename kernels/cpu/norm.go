@@ -50,22 +50,34 @@ func (b *Backend) share(j job, x *kernels.Tensor) {
 }
 
 func (n *norm) do(_ *worker, task int) {
-	per := rowsPerTask(n.x.cols)
-	for t := task * per; t < min((task+1)*per, n.x.rows); t++ {
-		x := n.x.row(t)
-		if n.residual.present() {
-			sum := n.sum.row(t)
-			n.v.add(sum, x, n.residual.row(t))
-			x = sum
+	per, width, groups := rowsPerTask(n.x.cols), len(n.weight), n.inv.cols
+	first, end := task*per*groups, min((task+1)*per, n.x.rows)*groups
+	x := n.group(first)
+	squares := n.v.sumSquares(x)
+	for i := first; i < end; i++ { // each while the next comes from memory
+		next := x
+		if i+1 < end {
+			next = n.group(i + 1)
 		}
-		out, inv, width := n.out.row(t), n.inv.row(t), len(n.weight)
-		for g := range inv {
-			xg := x[g*width:][:width]
-			mean := float64(n.v.sumSquares(xg)) / float64(width)
-			inv[g] = float32(1 / math.Sqrt(mean+n.eps))
-			n.v.normalize(out[g*width:][:width], xg, n.weight, inv[g])
+		t, g := i/groups, i%groups
+		inv := float32(1 / math.Sqrt(float64(squares)/float64(width)+n.eps))
+		n.inv.row(t)[g] = inv
+		squares = n.v.normalizeSum(n.out.row(t)[g*width:][:width], x, n.weight, next, inv)
+		x = next
+	}
+}
+
+// group returns what is normalised together i-th, with the residual added.
+func (n *norm) group(i int) []float32 {
+	t, g := i/n.inv.cols, i%n.inv.cols
+	x := n.x.row(t)
+	if n.residual.present() {
+		x = n.sum.row(t)
+		if g == 0 {
+			n.v.add(x, n.x.row(t), n.residual.row(t))
 		}
 	}
+	return x[g*len(n.weight):][:len(n.weight)]
 }
 
 // normGrad is RMSNormGrad: first the weight's gradient by ranges of columns,

@@ -62,17 +62,20 @@ var plain = vectors{
 	score:        plainScore,
 	sumSquares:   func(x []float32) float32 { return float32(plainSquares(x)) },
 	sumSquares64: plainSquares,
-	normalize:    plainNormalize,
-	dot3:         plainDot3,
-	normGrad:     plainNormGrad,
-	weightGrad:   plainWeightGrad,
-	rotate:       plainRotate,
-	unrotate:     plainUnrotate,
-	gated:        [3]func(out, gate, up []float32){plainSiLU, plainGELU, plainGELUTanh},
-	gatedGrad:    [3]func(dgate, dup, gate, up, dout []float32){plainSiLUGrad, plainGELUGrad, plainGELUTanhGrad},
-	dropout:      plainDropout,
-	adam:         plainAdam,
-	peak:         plainPeak,
+	normalizeSum: func(out, x, w, next []float32, inv float32) float32 {
+		plainNormalize(out, x, w, inv)
+		return float32(plainSquares(next))
+	},
+	dot3:       plainDot3,
+	normGrad:   plainNormGrad,
+	weightGrad: plainWeightGrad,
+	rotate:     plainRotate,
+	unrotate:   plainUnrotate,
+	gated:      [3]func(out, gate, up []float32){plainSiLU, plainGELU, plainGELUTanh},
+	gatedGrad:  [3]func(dgate, dup, gate, up, dout []float32){plainSiLUGrad, plainGELUGrad, plainGELUTanhGrad},
+	dropout:    plainDropout,
+	adam:       plainAdam,
+	peak:       plainPeak,
 }
 
 // perType makes the table of a function that exists for three stored types.

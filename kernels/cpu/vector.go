@@ -58,7 +58,8 @@ type vectors struct {
 
 	sumSquares   func(x []float32) float32
 	sumSquares64 func(x []float32) float64
-	normalize    func(out, x, w []float32, inv float32)              // out = x·inv·w
+	// normalizeSum is out = x·inv·w and meanwhile Σ next², which is as long.
+	normalizeSum func(out, x, w, next []float32, inv float32) float32
 	dot3         func(x, y, w []float32) float32                     // Σ x·y·w
 	normGrad     func(dx, x, dout, w []float32, inv, c float32)      // dx = inv·dout·w - c·x
 	weightGrad   func(dw, x, dout []float32, inv float32)            // dw += dout·x·inv

@@ -23,7 +23,7 @@ var loops = map[string]func(v *vectors, s [][]float32) float64{
 	"score":        func(v *vectors, s [][]float32) float64 { v.score(s[0], s[1], 2, 0.5, 1e-3); return 0 },
 	"sumSquares":   func(v *vectors, s [][]float32) float64 { return float64(v.sumSquares(s[0])) },
 	"sumSquares64": func(v *vectors, s [][]float32) float64 { return v.sumSquares64(s[0]) },
-	"normalize":    func(v *vectors, s [][]float32) float64 { v.normalize(s[0], s[1], s[2], 0.3); return 0 },
+	"normalizeSum": func(v *vectors, s [][]float32) float64 { return float64(v.normalizeSum(s[0], s[1], s[2], s[3], 0.3)) },
 	"dot3":         func(v *vectors, s [][]float32) float64 { return float64(v.dot3(s[0], s[1], s[2])) },
 	"normGrad":     func(v *vectors, s [][]float32) float64 { v.normGrad(s[0], s[1], s[2], s[3], 0.3, 0.7); return 0 },
 	"weightGrad":   func(v *vectors, s [][]float32) float64 { v.weightGrad(s[0], s[1], s[2], 0.3); return 0 },

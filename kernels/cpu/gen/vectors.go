@@ -25,14 +25,18 @@ func vectorKernels() {
 	})
 	end()
 
-	s, n = kernel("avx2Normalize", "func(out, x, w []float32, inv float32)", "avx2Normalize is vectors.normalize.", "out", "x", "w")
+	s, n = kernel("avx2NormalizeSum", "func(out, x, w, next []float32, inv float32) float32", "avx2NormalizeSum is vectors.normalizeSum.", "out", "x", "w", "next")
 	inv := scalar("inv")
+	acc := []VecVirtual{zeroed(), zeroed(), zeroed(), zeroed()} // as avx2SumSquares: the same sum
 	each(s, n, 4, func(s *vector) {
+		next := s.load("next")
+		VFMADD231PS(next, next, acc[s.step])
 		x, w := s.load("x"), s.load("w")
 		VMULPS(inv, x, x)
 		VMULPS(w, x, x)
 		s.store(x, "out")
 	})
+	Store(sumInto(acc), ReturnIndex(0))
 	end()
 
 	s, n = kernel("avx2NormGrad", "func(dx, x, dout, w []float32, inv, c float32)", "avx2NormGrad is vectors.normGrad.", "dx", "x", "dout", "w")
