@@ -45,7 +45,12 @@ func (e *encoder) crossEntropy(o *kernels.CrossEntropy) {
 			}
 		}
 		e.products([]kernels.Op{forward})
-		e.crossEntropyRows(bind(logits), o.Targets, o.Loss, first, rows, vocab, stride, o.LogitScale, o.SoftCap, len(backward) > 0)
+		loss := part(o.Loss, first, rows)
+		p := lossParams{
+			vocabulary: u(vocab), stride: u(stride), lossStride: u(loss.Stride), gradients: flag(len(backward) > 0),
+			scale: float32(o.LogitScale), cap: float32(o.SoftCap),
+		}
+		launch(e, "cross_entropy", grid(rows, 1, 1), 256, &p, bind(logits), bind(part(o.Targets, first, rows)), bind(loss))
 		e.products(backward)
 	}
 }

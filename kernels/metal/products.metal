@@ -2,7 +2,7 @@
 // outputs in one launch. A linear layer with a low-rank adapter is one output of
 // two terms, (X, W) and (U, B): the loop over the depth goes on from one pair
 // to the next, so the adapter costs no pass of its own.
-#include "common.h"
+#include "operands.h"
 
 struct ProductTerm {
     uint x; // number of the input that holds X
@@ -63,7 +63,7 @@ inline void stage(
         load8(v, from, type, aligned, at);
     } else {
         for (uint i = 0; i < 8; ++i) {
-            v[i] = row + r < rows && col + c + i < cols ? load_weight(from, type, at + i) : 0.0f;
+            v[i] = row + r < rows && col + c + i < cols ? load1(from, type, at + i) : 0.0f;
         }
     }
     threadgroup T4* to = (threadgroup T4*)(tile + r * (width + 4) + c);
@@ -197,14 +197,14 @@ kernel void products(
                 }
                 float v = part[e];
                 if (o.add == 1) {
-                    v += load_activation(out, o.addType, ulong(r) * o.addStride + c);
+                    v += load1((device const uchar*)out, o.addType, ulong(r) * o.addStride + c);
                 } else if (o.add > 1) {
-                    v += load_activation(ins[o.add - 2], o.addType, ulong(r) * o.addStride + c);
+                    v += load1(ins[o.add - 2], o.addType, ulong(r) * o.addStride + c);
                 }
                 if (o.bias > 0) {
-                    v += load_weight(ins[o.bias - 1], o.biasType, c);
+                    v += load1(ins[o.bias - 1], o.biasType, c);
                 }
-                store_activation(out, o.outType, ulong(r) * o.outStride + c, v);
+                store1(out, o.outType, ulong(r) * o.outStride + c, v);
             }
             simdgroup_barrier(mem_flags::mem_threadgroup);
         }

@@ -39,8 +39,8 @@ func home(groups []group, op kernels.Op) *group {
 
 // canJoin reports whether op is of a kind that shares the launch of list.
 func canJoin(list []kernels.Op, op kernels.Op) bool {
-	if _, ok := op.(*kernels.Rotary); ok {
-		return canJoinRotary(list, op)
+	if r, ok := op.(*kernels.Rotary); ok {
+		return canJoinRotary(list, r)
 	}
 	return canJoinProducts(list, op)
 }

@@ -69,6 +69,45 @@ kernel void softmax(
     }
 }
 
+struct SoftmaxGradParams {
+    uint cols;
+    uint outStride;
+    uint doutStride;
+    uint dxStride;
+    float scale;
+};
+
+// dx = scale * out * (dout - sum of dout * out); dx may lie where dout does.
+template <typename T>
+kernel void softmax_grad(
+    device const T* out [[buffer(0)]],
+    device const T* dout [[buffer(1)]],
+    device T* dx [[buffer(2)]],
+    constant SoftmaxGradParams& p [[buffer(3)]],
+    uint row [[threadgroup_position_in_grid]],
+    uint tid [[thread_position_in_threadgroup]],
+    uint threads [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simd [[simdgroup_index_in_threadgroup]],
+    uint simds [[simdgroups_per_threadgroup]])
+{
+    threadgroup float part[32];
+    device const T* y = out + ulong(row) * p.outStride;
+    device const T* d = dout + ulong(row) * p.doutStride;
+    device T* to = dx + ulong(row) * p.dxStride;
+    float sum = 0.0f;
+    for (uint c = tid; c < p.cols; c += threads) {
+        sum = fma(float(y[c]), float(d[c]), sum);
+    }
+    sum = group_sum(sum, part, lane, simd, simds);
+    for (uint c = tid; c < p.cols; c += threads) {
+        to[c] = T(p.scale * float(y[c]) * (float(d[c]) - sum));
+    }
+}
+
 template [[host_name("softmax_f32")]] kernel decltype(softmax<float>) softmax<float>;
 template [[host_name("softmax_f16")]] kernel decltype(softmax<half>) softmax<half>;
 template [[host_name("softmax_bf16")]] kernel decltype(softmax<bfloat>) softmax<bfloat>;
+template [[host_name("softmax_grad_f32")]] kernel decltype(softmax_grad<float>) softmax_grad<float>;
+template [[host_name("softmax_grad_f16")]] kernel decltype(softmax_grad<half>) softmax_grad<half>;
+template [[host_name("softmax_grad_bf16")]] kernel decltype(softmax_grad<bfloat>) softmax_grad<bfloat>;
