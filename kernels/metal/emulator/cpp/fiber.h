@@ -1,0 +1,85 @@
+// Fibers: a switch of stacks that keeps what the calling convention says a
+// function keeps.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+// Leaves this stack, its place in *save, for the one whose place is to.
+extern "C" void msl_switch(void** save, void* to);
+
+#if defined(__x86_64__)
+asm(R"(
+.text
+.globl msl_switch
+.type msl_switch,@function
+msl_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size msl_switch,.-msl_switch
+)");
+// The place on a new stack from where a switch calls f, which never returns.
+inline void* first_place(char* top, void (*f)())
+{
+    void** sp = (void**)((uintptr_t)top & ~(uintptr_t)15);
+    *--sp = nullptr; // keeps the stack 16-aligned at f's entry
+    *--sp = (void*)f;
+    for (int i = 0; i < 6; ++i) *--sp = nullptr;
+    return sp;
+}
+#elif defined(__aarch64__)
+asm(R"(
+.text
+.globl msl_switch
+.type msl_switch,%function
+msl_switch:
+    sub sp, sp, #160
+    stp x19, x20, [sp]
+    stp x21, x22, [sp, #16]
+    stp x23, x24, [sp, #32]
+    stp x25, x26, [sp, #48]
+    stp x27, x28, [sp, #64]
+    stp x29, x30, [sp, #80]
+    stp d8, d9, [sp, #96]
+    stp d10, d11, [sp, #112]
+    stp d12, d13, [sp, #128]
+    stp d14, d15, [sp, #144]
+    mov x9, sp
+    str x9, [x0]
+    mov sp, x1
+    ldp x19, x20, [sp]
+    ldp x21, x22, [sp, #16]
+    ldp x23, x24, [sp, #32]
+    ldp x25, x26, [sp, #48]
+    ldp x27, x28, [sp, #64]
+    ldp x29, x30, [sp, #80]
+    ldp d8, d9, [sp, #96]
+    ldp d10, d11, [sp, #112]
+    ldp d12, d13, [sp, #128]
+    ldp d14, d15, [sp, #144]
+    add sp, sp, #160
+    ret
+.size msl_switch,.-msl_switch
+)");
+inline void* first_place(char* top, void (*f)())
+{
+    char* sp = (char*)((uintptr_t)top & ~(uintptr_t)15) - 160;
+    memset(sp, 0, 160);
+    ((void**)sp)[11] = (void*)f;
+    return sp;
+}
+#else
+#error "no switch of stacks for this processor"
+#endif

@@ -1,0 +1,259 @@
+//go:build linux
+
+package emulator_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"graft/kernels/metal"
+	"graft/kernels/metal/emulator"
+)
+
+// build makes a program of sources (nil: all kernels) or skips the test.
+func build(t *testing.T, mode emulator.Mode, sources []metal.Source) string {
+	t.Helper()
+	program, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Mode: mode, Sources: sources})
+	if errors.Is(err, emulator.ErrNoCompiler) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+func open(t *testing.T, o emulator.Options, program string) metal.Device {
+	t.Helper()
+	d, err := o.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// words returns values of 4 bytes, as kernels see them.
+func words(values ...any) []byte {
+	var out []byte
+	for _, v := range values {
+		switch v := v.(type) {
+		case int:
+			out = binary.LittleEndian.AppendUint32(out, uint32(v))
+		case float32:
+			out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
+		default:
+			panic(fmt.Sprintf("%T", v))
+		}
+	}
+	return out
+}
+
+func floats(m metal.Memory) []float32 {
+	b := make([]byte, m.Size())
+	m.Read(b, 0)
+	out := make([]float32, len(b)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return out
+}
+
+func alloc(t *testing.T, d metal.Device, n int) metal.Memory {
+	t.Helper()
+	m, err := d.Alloc(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func wrap(t *testing.T, d metal.Device, data []byte) metal.Memory {
+	t.Helper()
+	m, err := d.Wrap(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func whole(m metal.Memory) metal.Binding { return metal.Binding{Memory: m, Size: m.Size()} }
+
+func TestSoftmax(t *testing.T) {
+	const rows, cols, scale = 3, 77, 0.7
+	for _, c := range []struct {
+		mode    emulator.Mode
+		options emulator.Options
+	}{
+		{emulator.Checked, emulator.Options{}},
+		{emulator.Checked, emulator.Options{ReverseLanes: true}},
+		{emulator.Fast, emulator.Options{}},
+		{emulator.Fast, emulator.Options{Workers: 1}},
+		{emulator.FastMath, emulator.Options{}},
+	} {
+		t.Run(fmt.Sprint(c.mode, c.options), func(t *testing.T) {
+			d := open(t, c.options, build(t, c.mode, nil))
+			var x []any
+			r := rand.New(rand.NewPCG(1, 2))
+			for range rows * cols {
+				x = append(x, float32(r.NormFloat64()*8))
+			}
+			in, out := wrap(t, d, words(x...)), alloc(t, d, 4*rows*cols)
+			l := metal.Launch{
+				Kernel: "softmax_f32", Buffers: []metal.Binding{whole(in), {}, whole(out)},
+				Params: words(rows, cols, cols, cols, 0, float32(scale)), Groups: [3]int{rows, 1, 1}, Threads: [3]int{128, 1, 1},
+			}
+			times := make([]time.Duration, 2)
+			if err := d.Run([]metal.Launch{l, l}, times); err != nil {
+				t.Fatal(err)
+			}
+			if times[0] <= 0 || times[1] <= 0 {
+				t.Errorf("times %v", times)
+			}
+			got := floats(out)
+			for row := range rows {
+				from, want := x[row*cols:(row+1)*cols], make([]float64, cols)
+				sum := 0.0
+				for i, v := range from {
+					want[i] = math.Exp(scale * float64(v.(float32)))
+					sum += want[i]
+				}
+				for i := range want {
+					if g := float64(got[row*cols+i]); math.Abs(g-want[i]/sum) > 2e-6 {
+						t.Fatalf("row %d column %d: %g, want %g", row, i, g, want[i]/sum)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A kernel's body after the head below; what the checks must say of it.
+var bugs = []struct {
+	name, body string
+	want       string // a part of the report; LINE is the line of the body marked with a star
+}{
+	{"none", `part[tid] = float(tid);
+		threadgroup_barrier(mem_flags::mem_threadgroup);
+		out[tid] = part[(tid + 1) % 64] + in[tid];`, ""},
+	{"missing barrier", `part[tid] = float(tid);
+		out[tid] = part[tid - min(tid, 1u)]; // *`, "race: read of threadgroup part byte 0 by thread 1 (simdgroup 0 lane 1) at LINE, written by thread 0 (simdgroup 0 lane 0) at bug.metal:18, no mem_threadgroup barrier between"},
+	{"device barrier", `part[tid] = float(tid);
+		threadgroup_barrier(mem_flags::mem_device);
+		out[tid] = part[(tid + 1) % 64]; // *`, "at LINE, "},
+	{"two groups", `out[tid + 0 * group] = in[tid]; // *`, "race: write of buffer(1) byte 0 by thread 0 (simdgroup 0 lane 0) at LINE, written by another threadgroup"},
+	{"read out of bounds", `out[tid] = in[tid + 1]; // *`, "out of bounds: 4-byte read at byte 256 of buffer(0) (256 bytes) by thread 63 (simdgroup 1 lane 31), group (0,0,0), at LINE"},
+	{"write out of bounds", `out[tid - 1] = in[tid]; // *`, "out of bounds: 4-byte write at byte 17179869180 of buffer(1)"},
+	{"outside an array", `out[tid] = part[tid + 64]; // *`, "outside"},
+	{"write to read-only", `device float* to = const_cast<device float*>(in);
+		to[tid] = 0.0f; // *`, "write to buffer(0), which is read-only, by thread 0 (simdgroup 0 lane 0) at LINE"},
+	{"unbound", `out[tid] = none[tid]; // *`, "read at byte 0 of buffer(2), which is not bound, (0 bytes)"},
+	{"unwritten", `out[tid] = part[tid]; // *`, "unwritten: 4-byte read of threadgroup part byte 0, never written in this threadgroup, by thread 0 (simdgroup 0 lane 0) at LINE"},
+	{"barrier in a branch", `if (tid < 32) {
+			threadgroup_barrier(mem_flags::mem_threadgroup); // *
+		}`, "divergence: of 64 threads 32 wait at a threadgroup barrier at LINE, 0 in SIMD-group operations, 32 have returned"},
+	{"SIMD sum in a branch", `if (lane < 16) {
+			out[tid] = simd_sum(in[tid]); // *
+		}`, "32 in SIMD-group operations (thread 47 at LINE)"},
+	{"two barriers", `if (tid < 32) {
+			threadgroup_barrier(mem_flags::mem_threadgroup);
+		} else {
+			threadgroup_barrier(mem_flags::mem_threadgroup); // *
+		}`, "LINE"},
+	{"endless", `while (p.count > 0) out[tid] += 1.0f; // *`, "too long: more than 100000 accesses to memory, at LINE"},
+	{"endless without memory", `uint n = tid;
+		while (p.count > 0) {
+			n = n * 3 + 1;
+		}
+		out[tid] = float(n);`, "more than 1s of processor time"},
+	{"misaligned", `device const float4* v = (device const float4*)(in + 1);
+		out[tid] = v[tid / 8].x; // *`, "misaligned or null access by thread 0 (simdgroup 0 lane 0) at LINE"},
+	{"overflow", `out[tid] = float(2147483647 + int(p.count)); // *`, "signed overflow by thread 0 (simdgroup 0 lane 0) at LINE"},
+	{"too much", `threadgroup float more[8192];
+		more[tid] = 0.0f;
+		part[tid] = more[tid];`, "threadgroup memory: 33024 bytes with threadgroup more, Metal gives 32768"},
+	{"beside a SIMD barrier", `part[tid] = float(tid);
+		simdgroup_barrier(mem_flags::mem_threadgroup);
+		out[tid] = part[tid % 32]; // *`, "race: read of threadgroup part byte 0 by thread 32 (simdgroup 1 lane 0) at LINE, written by thread 0"},
+	{"SIMD barrier", `part[tid] = float(tid);
+		simdgroup_barrier(mem_flags::mem_threadgroup);
+		out[tid] = part[tid ^ 1];`, ""},
+	{"atomics", `atomic_fetch_add_explicit(total, 1u, memory_order_relaxed);`, ""},
+	{"matrix", `simdgroup_float8x8 a;
+		simdgroup_load(a, in + simd, 16); // *
+		simdgroup_store(a, out);`, "out of bounds: 4-byte read at byte 256 of buffer(0) (256 bytes) by thread 16 (simdgroup 0 lane 16), group (0,0,0), at LINE"},
+	{"matrix in a branch", `simdgroup_float8x8 a = make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
+		if (lane > 0) {
+			simdgroup_multiply_accumulate(a, a, a, a); // *
+		}`, "(thread 63 at LINE)"},
+}
+
+const bugHead = `#include <metal_stdlib>
+using namespace metal;
+struct BugParams {
+    uint count;
+};
+kernel void bug(
+    device const float* in [[buffer(0)]],
+    device float* out [[buffer(1)]],
+    device const float* none [[buffer(2)]],
+    device atomic_uint* total [[buffer(3)]],
+    constant BugParams& p [[buffer(4)]],
+    uint group [[threadgroup_position_in_grid]],
+    uint tid [[thread_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simd [[simdgroup_index_in_threadgroup]])
+{
+    threadgroup float part[64];
+`
+
+// bugLaunch runs the kernel bug over two threadgroups, or one where their
+// writes would collide.
+func bugLaunch(t *testing.T, d metal.Device, groups int) error {
+	in, out, total := alloc(t, d, 64*4), alloc(t, d, 64*4), alloc(t, d, 4)
+	return d.Run([]metal.Launch{{
+		Kernel: "bug", Buffers: []metal.Binding{whole(in), whole(out), {}, whole(total)}, Params: words(1),
+		Groups: [3]int{groups, 1, 1}, Threads: [3]int{64, 1, 1},
+	}}, nil)
+}
+
+func TestBugsAreCaught(t *testing.T) {
+	for _, b := range bugs {
+		t.Run(b.name, func(t *testing.T) {
+			text := bugHead + b.body + "\n}\n"
+			program := build(t, emulator.Checked, []metal.Source{{Name: "bug.metal", Text: text}})
+			groups := 1
+			if b.name == "two groups" {
+				groups = 2
+			}
+			want := b.want
+			if before, _, ok := strings.Cut(text, "// *"); ok {
+				want = strings.ReplaceAll(want, "LINE", fmt.Sprintf("bug.metal:%d", strings.Count(before, "\n")+1))
+			}
+			for _, reverse := range []bool{false, true} {
+				d := open(t, emulator.Options{Steps: 100000, Time: time.Second, ReverseLanes: reverse}, program)
+				err := bugLaunch(t, d, groups)
+				switch {
+				case b.want == "" && err != nil:
+					t.Errorf("reverse %v: %v", reverse, err)
+				case b.want != "" && err == nil:
+					t.Errorf("reverse %v: not seen", reverse)
+				case b.want != "" && !reverse && !strings.Contains(err.Error(), want):
+					t.Errorf("%v\nwant %s", err, want)
+				case b.want != "" && !strings.HasPrefix(err.Error(), "emulator: launch 0, kernel bug: "):
+					t.Errorf("%v: names no kernel", err)
+				}
+			}
+		})
+	}
+}
