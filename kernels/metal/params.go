@@ -1,8 +1,17 @@
-// Code generated from the .metal files; DO NOT EDIT.
+// Code generated from the .metal files by gen; DO NOT EDIT.
 
 package metal
 
+import "unsafe"
+
+// softmaxParams is SoftmaxParams of softmax.metal.
 type softmaxParams struct {
-	rows, cols, xStride, outStride, sequences uint32
-	scale                                     float32
+	rows      uint32
+	cols      uint32
+	xStride   uint32
+	outStride uint32
+	sequences uint32
+	scale     float32
 }
+
+var _ = [1]struct{}{}[unsafe.Sizeof(softmaxParams{})-24]

@@ -184,7 +184,7 @@ var bugs = []struct {
 		part[tid] = more[tid];`, "threadgroup memory: 33024 bytes with threadgroup more, Metal gives 32768"},
 	{"beside a SIMD barrier", `part[tid] = float(tid);
 		simdgroup_barrier(mem_flags::mem_threadgroup);
-		out[tid] = part[tid % 32]; // *`, "race: read of threadgroup part byte 0 by thread 32 (simdgroup 1 lane 0) at LINE, written by thread 0"},
+		out[tid] = part[tid % 32]; // *`, "race: read of threadgroup part byte 124 by thread 63 (simdgroup 1 lane 31) at LINE, written by thread 31 (simdgroup 0 lane 31) at bug.metal:18"},
 	{"SIMD barrier", `part[tid] = float(tid);
 		simdgroup_barrier(mem_flags::mem_threadgroup);
 		out[tid] = part[tid ^ 1];`, ""},
