@@ -13,7 +13,7 @@ struct GatedParams {
 };
 
 // 1 / (1 + e^-x); beyond 80 e^-x would be no float.
-inline float sigmoid(float x) { return 1.0f / (1.0f + exp(clamp(-x, -80.0f, 80.0f))); }
+inline float sigmoid(float x) { return x < -80.0f ? 0.0f : 1.0f / (1.0f + exp(min(-x, 80.0f))); }
 
 // The standard normal distribution at x, from the fit of erfc in Numerical
 // Recipes (Press et al.), good to 1.2e-7.

@@ -73,7 +73,7 @@ inline void stage(
 
 // One fragment of a staged tile: 8 of its kSide lines from line on, at depth d.
 template <typename T, uint kSide, uint kDepth>
-inline void fragment(thread simdgroup_matrix<T, 8, 8>& f, threadgroup const T* tile, bool across, bool transposed, uint line, uint d)
+inline void load_fragment(thread simdgroup_matrix<T, 8, 8>& f, threadgroup const T* tile, bool across, bool transposed, uint line, uint d)
 {
     threadgroup const T* at = across ? tile + d * (kSide + 4) + line : tile + line * (kDepth + 4) + d;
     const ulong pitch = across ? kSide + 4 : kDepth + 4;
@@ -170,8 +170,8 @@ kernel void products(
                 simdgroup_matrix<T, 8, 8> x[kFragments];
                 simdgroup_matrix<T, 8, 8> w[kFragments];
                 for (uint i = 0; i < kFragments; ++i) {
-                    fragment<T, kSide, kDepth>(x[i], xs, xAcross, false, partRow + 8 * i, d);
-                    fragment<T, kSide, kDepth>(w[i], ws, wAcross, true, partCol + 8 * i, d);
+                    load_fragment<T, kSide, kDepth>(x[i], xs, xAcross, false, partRow + 8 * i, d);
+                    load_fragment<T, kSide, kDepth>(w[i], ws, wAcross, true, partCol + 8 * i, d);
                 }
                 for (uint i = 0; i < kFragments; ++i) {
                     for (uint j = 0; j < kFragments; ++j) {
