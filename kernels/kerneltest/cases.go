@@ -163,7 +163,7 @@ func quantised(add adder) {
 		add(fmt.Sprintf("cross_entropy %v", d), func(g *rig) kernels.Op {
 			return &kernels.CrossEntropy{Targets: g.indices("targets", g.below(7, 40)), Loss: g.found("loss", 7, 1), LogitScale: 1,
 				Terms: []kernels.HeadTerm{{X: g.in("x", 7, b), W: g.weight("w", d, 40, b), Scale: 1, DX: g.out("dx", 7, b)}}}
-		})
+		}).floor = 32 // the weights' size
 	}
 }
 
@@ -234,11 +234,11 @@ func attentionGrad(g *rig, shape kernels.AttentionShape, bounds []int32, t, q, k
 		panic(err)
 	}
 	in := func(name string, cols int, v []float64) *kernels.Tensor {
-		return g.add(name, input, g.float(), t, cols, g.padding, v)
+		return g.add(name, input, g.activation(), t, cols, g.padding, v)
 	}
 	return &kernels.AttentionGrad{
 		Q: in("q", q, qs), K: in("k", kv, ks), V: in("v", kv, vs), Bounds: g.indices("bounds", bounds),
-		Out: in("out", q, f.Out.Float64s()), LSE: g.add("lse", input, g.float(), t, heads, g.padding, f.LSE.Float64s()), DOut: g.in("dout", t, q),
+		Out: in("out", q, g.rounded(f.Out.Float64s())), LSE: g.add("lse", input, g.float(), t, heads, g.padding, f.LSE.Float64s()), DOut: g.in("dout", t, q),
 		DQ: g.out("dq", t, q), DK: g.out("dk", t, kv), DV: g.out("dv", t, kv), AttentionShape: shape,
 	}
 }

@@ -40,7 +40,7 @@ func (e *encoder) attention(o *kernels.Attention) {
 	}
 	p := attentionShape(o.AttentionShape, o.Q, o.K, o.V, o.Bounds, o.Out, o.LSE)
 	launch(e, e.typed(fmt.Sprintf("attention_%d", headClass(o.HeadDim))), grid(blocks(o.Q.Rows, attentionBlock), o.LSE.Cols, 1), 128, &p,
-		bind(o.Q), bind(o.K), bind(o.V), bind(o.Bounds), bind(o.Out), bind(o.LSE))
+		e.act(o.Q), e.act(o.K), e.act(o.V), bind(o.Bounds), e.act(o.Out), bind(o.LSE))
 }
 
 func attentionGradNeed(o *kernels.AttentionGrad) int { return 4 * o.LSE.Len() }
@@ -58,7 +58,7 @@ func (e *encoder) attentionGrad(o *kernels.AttentionGrad) {
 	delta := e.work(0, attentionGradNeed(o))
 	class, rows := headClass(o.HeadDim), blocks(o.Q.Rows, attentionBlock)
 	launch(e, e.typed(fmt.Sprintf("attention_grad_queries_%d", class)), grid(rows, o.LSE.Cols, 1), 128, &p,
-		bind(o.Q), bind(o.K), bind(o.V), bind(o.Bounds), bind(o.Out), bind(o.LSE), bind(o.DOut), bind(o.DQ), delta)
+		e.act(o.Q), e.act(o.K), e.act(o.V), bind(o.Bounds), e.act(o.Out), bind(o.LSE), e.act(o.DOut), e.act(o.DQ), delta)
 	launch(e, e.typed(fmt.Sprintf("attention_grad_keys_%d", class)), grid(rows, o.K.Cols/o.HeadDim, 1), 128, &p,
-		bind(o.Q), bind(o.K), bind(o.V), bind(o.Bounds), bind(o.LSE), bind(o.DOut), delta, bind(o.DK), bind(o.DV))
+		e.act(o.Q), e.act(o.K), e.act(o.V), bind(o.Bounds), bind(o.LSE), e.act(o.DOut), delta, e.act(o.DK), e.act(o.DV))
 }

@@ -2,6 +2,7 @@ package metal_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"graft/kernels"
@@ -29,6 +30,16 @@ func open(t *testing.T, mode emulator.Mode, activations kernels.DType) *metal.Ba
 	return b
 }
 
+// tolerances are what rounding to a type of activations may cost, relative to
+// the scale of a row.
+var tolerances = map[kernels.DType]float64{kernels.F32: 5e-6, kernels.F16: 2e-3, kernels.BF16: 1.6e-2}
+
 func TestConformance(t *testing.T) {
-	kerneltest.Forward(t, open(t, emulator.Fast, kernels.F32), 5e-6)
+	for _, mode := range []emulator.Mode{emulator.Fast, emulator.FastMath, emulator.Checked} {
+		for activations, tolerance := range tolerances {
+			t.Run(fmt.Sprintf("%v %v", mode, activations), func(t *testing.T) {
+				kerneltest.Forward(t, open(t, mode, activations), tolerance)
+			})
+		}
+	}
 }

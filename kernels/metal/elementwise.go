@@ -28,10 +28,10 @@ func (e *encoder) dropout(o *kernels.Dropout) {
 		seedLow: uint32(o.Seed), seedHigh: uint32(o.Seed >> 32), stream: o.Stream, purpose: uint32(random.Dropout),
 		startLow: uint32(start), startHigh: uint32(start >> 32), least: uint32(math.Ceil(o.P * (1 << 32))), factor: float32(1 / (1 - o.P)),
 	}
-	launch(e, e.typed("dropout"), grid(blocks(fours, rowThreads), o.X.Rows, 1), rowThreads, &p, bind(o.X), bind(o.Out))
+	launch(e, e.typed("dropout"), grid(blocks(fours, rowThreads), o.X.Rows, 1), rowThreads, &p, e.act(o.X), e.act(o.Out))
 }
 
 func (e *encoder) biasGrad(o *kernels.BiasGrad) {
 	p := elementParams{rows: u(o.DY.Rows), cols: u(o.DY.Cols), aStride: u(o.DY.Stride)}
-	launch(e, e.typed("bias_grad"), grid(blocks(o.DY.Cols, 32), 1, 1), 256, &p, bind(o.DY), bind(o.DBias))
+	launch(e, e.typed("bias_grad"), grid(blocks(o.DY.Cols, 32), 1, 1), 256, &p, e.act(o.DY), bind(o.DBias))
 }

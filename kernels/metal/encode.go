@@ -88,7 +88,6 @@ func (e *encoder) group(ops []kernels.Op) {
 	}
 }
 
-// one is the size of a grid's unused dimensions.
 func grid(x, y, z int) [3]int { return [3]int{x, y, z} }
 
 // launch appends a launch unless its grid is empty. params is the address of
@@ -119,6 +118,14 @@ func bind(t *kernels.Tensor) Binding {
 		panic(fmt.Sprintf("metal: %v lies in memory of another backend", t))
 	}
 	return Binding{m, t.Off, t.DType.Bytes((t.Rows-1)*t.Stride + t.Cols)}
+}
+
+// act binds an activation, for a kernel of their type.
+func (e *encoder) act(t *kernels.Tensor) Binding {
+	if t != nil && t.DType != e.b.act {
+		panic(fmt.Sprintf("metal: %v, where activations are %v", t, e.b.act))
+	}
+	return bind(t)
 }
 
 // work binds n bytes of working memory at an offset.

@@ -4,7 +4,7 @@ import "graft/kernels"
 
 func (e *encoder) gated(o *kernels.Gated) {
 	p := gatedParams{rows: u(o.Out.Rows), cols: u(o.Out.Cols), gateStride: u(o.Gate.Stride), upStride: u(o.Up.Stride), outStride: u(o.Out.Stride), act: uint32(o.Act)}
-	launch(e, e.typed("gated"), elements(o.Out), rowThreads, &p, bind(o.Gate), bind(o.Up), bind(o.Out))
+	launch(e, e.typed("gated"), elements(o.Out), rowThreads, &p, e.act(o.Gate), e.act(o.Up), e.act(o.Out))
 }
 
 func (e *encoder) gatedGrad(o *kernels.GatedGrad) {
@@ -12,7 +12,7 @@ func (e *encoder) gatedGrad(o *kernels.GatedGrad) {
 		rows: u(o.DOut.Rows), cols: u(o.DOut.Cols), gateStride: u(o.Gate.Stride), upStride: u(o.Up.Stride), doutStride: u(o.DOut.Stride),
 		outStride: u(o.DGate.Stride), dupStride: u(o.DUp.Stride), act: uint32(o.Act),
 	}
-	launch(e, e.typed("gated_grad"), elements(o.DOut), rowThreads, &p, bind(o.Gate), bind(o.Up), bind(o.DOut), bind(o.DGate), bind(o.DUp))
+	launch(e, e.typed("gated_grad"), elements(o.DOut), rowThreads, &p, e.act(o.Gate), e.act(o.Up), e.act(o.DOut), e.act(o.DGate), e.act(o.DUp))
 }
 
 // elements is the grid of a kernel with a thread for each element.

@@ -14,7 +14,7 @@ func (e *encoder) rmsNorm(o *kernels.RMSNorm) {
 		p.residual, p.residualStride, p.sumStride = 1, u(o.Residual.Stride), u(o.Sum.Stride)
 	}
 	launch(e, e.typed("rms_norm"), grid(o.InvRMS.Cols, o.X.Rows, 1), rowThreads, &p,
-		bind(o.X), bind(o.Residual), bind(o.Weight), bind(o.Sum), bind(o.Out), bind(o.InvRMS))
+		e.act(o.X), e.act(o.Residual), bind(o.Weight), e.act(o.Sum), e.act(o.Out), bind(o.InvRMS))
 }
 
 // partRows is how many rows a part of the weight's gradient sums.
@@ -37,12 +37,12 @@ func (e *encoder) rmsNormGrad(o *kernels.RMSNormGrad) {
 	if o.DWeight != nil && o.X.Rows > 0 {
 		parts := e.work(0, rmsNormGradNeed(o))
 		across := blocks(o.Weight.Cols, rowThreads)
-		launch(e, e.typed("rms_norm_weight_parts"), grid(across, int(p.parts), 1), rowThreads, &p, bind(o.X), bind(o.InvRMS), bind(o.DOut), parts)
+		launch(e, e.typed("rms_norm_weight_parts"), grid(across, int(p.parts), 1), rowThreads, &p, e.act(o.X), bind(o.InvRMS), e.act(o.DOut), parts)
 		launch(e, "rms_norm_weight", grid(across, 1, 1), rowThreads, &p, parts, bind(o.DWeight))
 	}
 	if o.Add != nil {
 		p.add, p.addStride = 1, u(o.Add.Stride)
 	}
 	launch(e, e.typed("rms_norm_grad"), grid(o.InvRMS.Cols, o.X.Rows, 1), rowThreads, &p,
-		bind(o.X), bind(o.InvRMS), bind(o.Weight), bind(o.DOut), bind(o.Add), bind(o.DX))
+		e.act(o.X), bind(o.InvRMS), bind(o.Weight), e.act(o.DOut), e.act(o.Add), e.act(o.DX))
 }

@@ -28,7 +28,7 @@ func (e *encoder) rotary(ops []kernels.Op) {
 		if o.Inverse {
 			p.part[i].sign = -1
 		}
-		copy(buffers[3*i:], []Binding{bind(o.X), bind(o.Table), bind(o.Out)})
+		copy(buffers[3*i:], []Binding{e.act(o.X), bind(o.Table), e.act(o.Out)})
 		widest, rows = max(widest, heads*(o.HeadDim-pairs)), o.X.Rows
 	}
 	launch(e, e.typed("rotary"), grid(blocks(widest, rowThreads), rows, len(ops)), rowThreads, &p, buffers...)

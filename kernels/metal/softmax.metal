@@ -53,19 +53,21 @@ kernel void softmax(
     device T* to = out + ulong(row) * p.outStride;
     const uint2 seen = visible(row, bounds, p);
 
+    // e^(scale * (x - top)): the difference is exact where it matters, and no
+    // compiler can fuse what must be rounded alike.
     float top = kLowest;
     float sum = 0.0f;
     for (uint c = seen.x + tid; c < seen.y; c += threads) {
-        const float v = p.scale * float(from[c]);
+        const float v = float(from[c]);
         const float m = max(top, v);
-        sum = sum * exp(top - m) + exp(v - m);
+        sum = sum * exp(p.scale * (top - m)) + exp(p.scale * (v - m));
         top = m;
     }
     const float m = group_max(top, part, lane, simd, simds);
-    const float inverse = 1.0f / group_sum(sum * exp(top - m), part, lane, simd, simds);
+    const float inverse = 1.0f / group_sum(sum * exp(p.scale * (top - m)), part, lane, simd, simds);
     for (uint c = tid; c < p.cols; c += threads) {
         const bool in = c >= seen.x && c < seen.y;
-        to[c] = in ? T(exp(p.scale * float(from[c]) - m) * inverse) : T(0.0f);
+        to[c] = in ? T(exp(p.scale * (float(from[c]) - m)) * inverse) : T(0.0f);
     }
 }
 
