@@ -127,14 +127,14 @@ var forbidden = map[string]string{
 
 // checkTokens lints what single tokens and their neighbours show.
 func (u *Unit) checkTokens() {
-	depth, open := 0, 0 // of braces; the last ( or ;
+	depth, open := 0, 0 // of braces; the last ( or what ended it
 	for i, t := range u.toks {
 		switch t.s {
 		case "{":
 			depth++
 		case "}":
 			depth--
-		case "(", ";":
+		case "(", ")", ";":
 			open = i
 		}
 		if why, ok := forbidden[t.s]; ok && t.kind == ident {

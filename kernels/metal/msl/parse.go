@@ -326,15 +326,16 @@ func (u *Unit) kernel(template bool, signature, head, body []token) {
 		}
 		open++
 	}
-	if open < 2 || open >= len(head) {
+	paren := find(signature, "(")
+	if paren < 2 || open >= len(head) {
 		u.lint(head[0], "kernel without a name")
 		return
 	}
-	name := head[open-1]
+	name := signature[paren-1]
 	if _, dup := u.kernels[name.s]; dup || name.s == "main" {
 		u.lint(name, "kernel %s: kernels are not overloaded, nor called main", name.s)
 	}
-	if head[open-2].s != "void" {
+	if signature[paren-2].s != "void" {
 		u.lint(name, "kernel %s must return void", name.s)
 	}
 	k := &kernel{}

@@ -66,7 +66,8 @@ func (u *Unit) apply(b *strings.Builder) {
 		}
 		b.WriteString(u.src[at:e.pos])
 		b.WriteString(e.s)
-		b.WriteString(strings.Repeat("\n", strings.Count(u.src[e.pos:e.end], "\n"))) // lines keep their numbers
+		lost := strings.Count(u.src[e.pos:e.end], "\n") - strings.Count(e.s, "\n")
+		b.WriteString(strings.Repeat("\n", max(lost, 0))) // lines keep their numbers
 		at = e.end
 	}
 	b.WriteString(u.src[at:])
