@@ -55,7 +55,8 @@ typedef unsigned long ulong;
 // The emulator's own memory is not the kernel's: no checks there.
 #define MSL_RAW __attribute__((no_sanitize("thread")))
 #define MSL_IN __attribute__((always_inline)) // so that errors name the kernel's line
-#define MSL_HERE msl_place here = msl_place{__builtin_FILE(), __builtin_LINE()}
+#define MSL_HERE msl_place here = msl_here() // a default argument: where the call is
+constexpr msl_place msl_here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return msl_place{file, line}; }
 
 namespace metal {
 
