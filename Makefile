@@ -31,5 +31,5 @@ demo:
 kill: ## SIGKILL at random moments, resume, compare bytes
 	trainer/kill.sh
 
-generate: ## the assembly, from its generator
-	go generate ./kernels/cpu
+generate: ## the assembly and the Metal kernels' parameters, from their generators
+	go generate ./kernels/cpu ./kernels/metal

@@ -101,7 +101,11 @@ func translate(sources []metal.Source) ([]metal.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		faults = append(faults, u.Lints()...)
+		for _, l := range u.Lints() {
+			if !slices.Contains(faults, l) { // of a header
+				faults = append(faults, l)
+			}
+		}
 		for _, k := range u.Kernels() {
 			if was, dup := from[k]; dup && was != s.Name {
 				faults = append(faults, fmt.Sprintf("%s: kernel %s is also in %s", s.Name, k, was))
@@ -162,7 +166,7 @@ func find(families ...string) string {
 	return ""
 }
 
-// processor names what -march=native depends on.
+// processor names what the flags for this processor depend on.
 func processor() string {
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
@@ -227,11 +231,15 @@ func (b *builder) writePrelude() (string, error) {
 // kernelFlags are those for what package msl made.
 func (b *builder) kernelFlags() []string {
 	flags := []string{"-std=c++14", "-w", "-fno-pie", "-fno-strict-aliasing", "-fno-math-errno", "-fno-finite-loops", "-fno-exceptions", "-fno-rtti"}
+	native := "-march=native"
+	if runtime.GOARCH == "arm64" {
+		native = "-mcpu=native"
+	}
 	switch b.mode {
 	case Fast:
-		return append(flags, "-O2", "-march=native", "-ffp-contract=off")
+		return append(flags, "-O2", native, "-ffp-contract=off")
 	case FastMath:
-		return append(flags, "-O2", "-march=native", "-ffast-math")
+		return append(flags, "-O2", native, "-ffast-math")
 	}
 	flags = append(flags, "-DMSL_CHECK", "-O1", "-g1", "-ffp-contract=off", "-fsanitize=thread",
 		"-fsanitize=alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero,float-cast-overflow,return,unreachable,bool")

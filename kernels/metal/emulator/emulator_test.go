@@ -138,64 +138,65 @@ func TestSoftmax(t *testing.T) {
 	}
 }
 
-// A kernel's body after the head below; what the checks must say of it.
+// A kernel's body in bugKernel; what the checks must say of it.
 var bugs = []struct {
 	name, body string
-	want       string // a part of the report; LINE is the line of the body marked with a star
+	want       string // a part of the report; LINE is the line of the body marked with a star, PREV the one before
+	groups     int    // threadgroups more than one
 }{
 	{"none", `part[tid] = float(tid);
 		threadgroup_barrier(mem_flags::mem_threadgroup);
-		out[tid] = part[(tid + 1) % 64] + in[tid];`, ""},
+		out[tid] = part[(tid + 1) % 64] + in[tid];`, "", 0},
 	{"missing barrier", `part[tid] = float(tid);
-		out[tid] = part[tid - min(tid, 1u)]; // *`, "race: read of threadgroup part byte 0 by thread 1 (simdgroup 0 lane 1) at LINE, written by thread 0 (simdgroup 0 lane 0) at bug.metal:18, no mem_threadgroup barrier between"},
+		out[tid] = part[tid - min(tid, 1u)]; // *`, "race: read of threadgroup part byte 0 by thread 1 (simdgroup 0 lane 1) at LINE, written by thread 0 (simdgroup 0 lane 0) at PREV, no mem_threadgroup barrier between", 0},
 	{"device barrier", `part[tid] = float(tid);
 		threadgroup_barrier(mem_flags::mem_device);
-		out[tid] = part[(tid + 1) % 64]; // *`, "at LINE, "},
-	{"two groups", `out[tid + 0 * group] = in[tid]; // *`, "race: write of buffer(1) byte 0 by thread 0 (simdgroup 0 lane 0) at LINE, written by another threadgroup"},
-	{"read out of bounds", `out[tid] = in[tid + 1]; // *`, "out of bounds: 4-byte read at byte 256 of buffer(0) (256 bytes) by thread 63 (simdgroup 1 lane 31), group (0,0,0), at LINE"},
-	{"write out of bounds", `out[tid - 1] = in[tid]; // *`, "out of bounds: 4-byte write at byte 17179869180 of buffer(1)"},
-	{"outside an array", `out[tid] = part[tid + 64]; // *`, "outside"},
+		out[tid] = part[(tid + 1) % 64]; // *`, "at LINE, ", 0},
+	{"two groups", `out[tid + 0 * group] = in[tid]; // *`, "race: write of buffer(1) byte 0 by thread 0 (simdgroup 0 lane 0) at LINE, written by another threadgroup", 1},
+	{"read out of bounds", `out[tid] = in[tid + 1]; // *`, "out of bounds: 4-byte read at byte 256 of buffer(0) (256 bytes) by thread 63 (simdgroup 1 lane 31), group (0,0,0), at LINE", 0},
+	{"write out of bounds", `out[tid - 1] = in[tid]; // *`, "out of bounds: 4-byte write at byte 17179869180 of buffer(1)", 0},
+	{"outside an array", `out[tid] = part[tid + 64]; // *`, "outside", 0},
 	{"write to read-only", `device float* to = const_cast<device float*>(in);
-		to[tid] = 0.0f; // *`, "write to buffer(0), which is read-only, by thread 0 (simdgroup 0 lane 0) at LINE"},
-	{"unbound", `out[tid] = none[tid]; // *`, "read at byte 0 of buffer(2), which is not bound, (0 bytes)"},
-	{"unwritten", `out[tid] = part[tid]; // *`, "unwritten: 4-byte read of threadgroup part byte 0, never written in this threadgroup, by thread 0 (simdgroup 0 lane 0) at LINE"},
+		to[tid] = 0.0f; // *`, "write to buffer(0), which is read-only, by thread 0 (simdgroup 0 lane 0) at LINE", 0},
+	{"unbound", `out[tid] = none[tid]; // *`, "read at byte 0 of buffer(2), which is not bound, (0 bytes)", 0},
+	{"unwritten", `out[tid] = part[tid]; // *`, "unwritten: 4-byte read of threadgroup part byte 0, never written in this threadgroup, by thread 0 (simdgroup 0 lane 0) at LINE", 0},
 	{"barrier in a branch", `if (tid < 32) {
 			threadgroup_barrier(mem_flags::mem_threadgroup); // *
-		}`, "divergence: of 64 threads 32 wait at a threadgroup barrier at LINE, 0 in SIMD-group operations, 32 have returned"},
+		}`, "divergence: of 64 threads 32 wait at a threadgroup barrier at LINE, 0 in SIMD-group operations, 32 have returned", 0},
 	{"SIMD sum in a branch", `if (lane < 16) {
 			out[tid] = simd_sum(in[tid]); // *
-		}`, "32 in SIMD-group operations (thread 47 at LINE)"},
+		}`, "32 in SIMD-group operations (thread 47 at LINE)", 0},
 	{"two barriers", `if (tid < 32) {
 			threadgroup_barrier(mem_flags::mem_threadgroup);
 		} else {
 			threadgroup_barrier(mem_flags::mem_threadgroup); // *
-		}`, "LINE"},
-	{"endless", `while (p.count > 0) out[tid] += 1.0f; // *`, "too long: more than 100000 accesses to memory, at LINE"},
+		}`, "LINE", 0},
+	{"endless", `while (p.count > 0) out[tid] += 1.0f; // *`, "too long: more than 100000 accesses to memory, at LINE", 0},
 	{"endless without memory", `uint n = tid;
 		while (p.count > 0) {
 			n = n * 3 + 1;
 		}
-		out[tid] = float(n);`, "more than 1s of processor time"},
+		out[tid] = float(n);`, "more than 1s of processor time", 0},
 	{"misaligned", `device const float4* v = (device const float4*)(in + 1);
-		out[tid] = v[tid / 8].x; // *`, "misaligned or null access by thread 0 (simdgroup 0 lane 0) at LINE"},
-	{"overflow", `out[tid] = float(2147483647 + int(p.count)); // *`, "signed overflow by thread 0 (simdgroup 0 lane 0) at LINE"},
+		out[tid] = v[tid / 8].x; // *`, "misaligned or null access by thread 0 (simdgroup 0 lane 0) at LINE", 0},
+	{"overflow", `out[tid] = float(2147483647 + int(p.count)); // *`, "signed overflow by thread 0 (simdgroup 0 lane 0) at LINE", 0},
 	{"too much", `threadgroup float more[8192];
 		more[tid] = 0.0f;
-		part[tid] = more[tid];`, "threadgroup memory: 33024 bytes with threadgroup more, Metal gives 32768"},
+		part[tid] = more[tid];`, "threadgroup memory: 33024 bytes with threadgroup more, Metal gives 32768", 0},
 	{"beside a SIMD barrier", `part[tid] = float(tid);
 		simdgroup_barrier(mem_flags::mem_threadgroup);
-		out[tid] = part[tid % 32]; // *`, "race: read of threadgroup part byte 124 by thread 63 (simdgroup 1 lane 31) at LINE, written by thread 31 (simdgroup 0 lane 31) at bug.metal:18"},
+		out[tid] = part[tid % 32]; // *`, "race: read of threadgroup part byte 124 by thread 63 (simdgroup 1 lane 31) at LINE, written by thread 31 (simdgroup 0 lane 31) at ", 0},
 	{"SIMD barrier", `part[tid] = float(tid);
 		simdgroup_barrier(mem_flags::mem_threadgroup);
-		out[tid] = part[tid ^ 1];`, ""},
-	{"atomics", `atomic_fetch_add_explicit(total, 1u, memory_order_relaxed);`, ""},
+		out[tid] = part[tid ^ 1];`, "", 0},
+	{"atomics", `atomic_fetch_add_explicit(total, 1u, memory_order_relaxed);`, "", 0},
 	{"matrix", `simdgroup_float8x8 a;
 		simdgroup_load(a, in + simd, 16); // *
-		simdgroup_store(a, out);`, "out of bounds: 4-byte read at byte 256 of buffer(0) (256 bytes) by thread 16 (simdgroup 0 lane 16), group (0,0,0), at LINE"},
+		simdgroup_store(a, out);`, "out of bounds: 4-byte read at byte 256 of buffer(0) (256 bytes) by thread 16 (simdgroup 0 lane 16), group (0,0,0), at LINE", 0},
 	{"matrix in a branch", `simdgroup_float8x8 a = make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
 		if (lane > 0) {
 			simdgroup_multiply_accumulate(a, a, a, a); // *
-		}`, "(thread 63 at LINE)"},
+		}`, "(thread 63 at LINE)", 0},
 }
 
 const bugHead = `#include <metal_stdlib>
@@ -203,7 +204,10 @@ using namespace metal;
 struct BugParams {
     uint count;
 };
-kernel void bug(
+`
+
+const bugKernel = `
+kernel void bug_%d(
     device const float* in [[buffer(0)]],
     device float* out [[buffer(1)]],
     device const float* none [[buffer(2)]],
@@ -215,45 +219,47 @@ kernel void bug(
     uint simd [[simdgroup_index_in_threadgroup]])
 {
     threadgroup float part[64];
+    %s
+}
 `
 
-// bugLaunch runs the kernel bug over two threadgroups, or one where their
-// writes would collide.
-func bugLaunch(t *testing.T, d metal.Device, groups int) error {
-	in, out, total := alloc(t, d, 64*4), alloc(t, d, 64*4), alloc(t, d, 4)
-	return d.Run([]metal.Launch{{
-		Kernel: "bug", Buffers: []metal.Binding{whole(in), whole(out), {}, whole(total)}, Params: words(1),
-		Groups: [3]int{groups, 1, 1}, Threads: [3]int{64, 1, 1},
-	}}, nil)
+// bugSource makes one file of all bugs; lines are where their stars are.
+func bugSource() (text string, lines []int) {
+	text = bugHead
+	for i, b := range bugs {
+		text += fmt.Sprintf(bugKernel, i, b.body)
+		before := text[:max(strings.LastIndex(text, "// *"), 0)]
+		lines = append(lines, strings.Count(before, "\n")+1)
+	}
+	return text, lines
 }
 
 func TestBugsAreCaught(t *testing.T) {
-	for _, b := range bugs {
-		t.Run(b.name, func(t *testing.T) {
-			text := bugHead + b.body + "\n}\n"
-			program := build(t, emulator.Checked, []metal.Source{{Name: "bug.metal", Text: text}})
-			groups := 1
-			if b.name == "two groups" {
-				groups = 2
-			}
-			want := b.want
-			if before, _, ok := strings.Cut(text, "// *"); ok {
-				want = strings.ReplaceAll(want, "LINE", fmt.Sprintf("bug.metal:%d", strings.Count(before, "\n")+1))
-			}
-			for _, reverse := range []bool{false, true} {
+	text, lines := bugSource()
+	program := build(t, emulator.Checked, []metal.Source{{Name: "bug.metal", Text: text}})
+	for i, b := range bugs {
+		want := strings.NewReplacer("LINE", fmt.Sprintf("bug.metal:%d", lines[i]), "PREV", fmt.Sprintf("bug.metal:%d", lines[i]-1)).Replace(b.want)
+		for _, reverse := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s reverse %v", b.name, reverse), func(t *testing.T) {
 				d := open(t, emulator.Options{Steps: 100000, Time: time.Second, ReverseLanes: reverse}, program)
-				err := bugLaunch(t, d, groups)
+				err := d.Run([]metal.Launch{{
+					Kernel:  fmt.Sprintf("bug_%d", i),
+					Buffers: []metal.Binding{whole(alloc(t, d, 256)), whole(alloc(t, d, 256)), {}, whole(alloc(t, d, 4))}, Params: words(1),
+					Groups: [3]int{b.groups + 1, 1, 1}, Threads: [3]int{64, 1, 1},
+				}}, nil)
 				switch {
-				case b.want == "" && err != nil:
-					t.Errorf("reverse %v: %v", reverse, err)
-				case b.want != "" && err == nil:
-					t.Errorf("reverse %v: not seen", reverse)
-				case b.want != "" && !reverse && !strings.Contains(err.Error(), want):
+				case b.want == "":
+					if err != nil {
+						t.Error(err)
+					}
+				case err == nil:
+					t.Error("not seen")
+				case !reverse && !strings.Contains(err.Error(), want):
 					t.Errorf("%v\nwant %s", err, want)
-				case b.want != "" && !strings.HasPrefix(err.Error(), "emulator: launch 0, kernel bug: "):
+				case !strings.HasPrefix(err.Error(), fmt.Sprintf("emulator: launch 0, kernel bug_%d: ", i)):
 					t.Errorf("%v: names no kernel", err)
 				}
-			}
-		})
+			})
+		}
 	}
 }

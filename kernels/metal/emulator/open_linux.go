@@ -372,8 +372,10 @@ func (d *device) died(err error) error {
 	if e := d.cmd.Wait(); e != nil {
 		err = e
 	}
-	text := strings.TrimSpace(d.stderr.String())
-	return fmt.Errorf("the emulator has ended: %w %s", err, text)
+	if text := strings.TrimSpace(d.stderr.String()); text != "" {
+		return fmt.Errorf("the emulator has ended: %w: %s", err, text)
+	}
+	return fmt.Errorf("the emulator has ended: %w", err)
 }
 
 // Close implements metal.Device.

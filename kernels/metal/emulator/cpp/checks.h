@@ -30,7 +30,8 @@ inline bool once(uintptr_t pc, int kind)
 
 [[noreturn]] inline void out_of_bounds(uintptr_t a, size_t n, bool write, uintptr_t pc)
 {
-    const Region* best = &W.regions[0];
+    static const Region none = {};
+    const Region* best = &none;
     uint64_t least = UINT64_MAX;
     for (const Region& r : W.regions) {
         const uint64_t distance = a < r.lo ? r.lo - a : a + n - r.hi;
@@ -41,7 +42,7 @@ inline bool once(uintptr_t pc, int kind)
     }
     const uint32_t* g = W.grid.group;
     say("out of bounds: %zu-byte %s at byte %ld of %s (%zu bytes) by %s, group (%u,%u,%u), at %s", n, write ? "write" : "read",
-        (long)(a - best->lo), best->what, (size_t)(best->hi - best->lo), who(W.current->thread.index).c_str(), g[0], g[1], g[2], where(pc).c_str());
+        (long)(a - best->lo), best == &none ? "nothing" : best->what, (size_t)(best->hi - best->lo), who(W.current->thread.index).c_str(), g[0], g[1], g[2], where(pc).c_str());
     abandon();
 }
 

@@ -355,7 +355,7 @@ struct Pool {
     }
     void run()
     {
-        const bool shared = options.workers > 1 && launch.total() > 1;
+        const bool shared = options.workers > 1 && launch.total() >= 4; // waking the others takes longer than little work
         if (shared) {
             std::lock_guard<std::mutex> hold(lock);
             ++launches;
