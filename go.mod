@@ -6,6 +6,7 @@ require (
 	github.com/dlclark/regexp2/v2 v2.13.0
 	github.com/go-viper/mapstructure/v2 v2.5.0
 	github.com/nlpodyssey/gopickle v0.2.0
+	github.com/progrium/macdriver v0.5.0-preview
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/spf13/viper v1.21.0
 	golang.org/x/sys v0.49.0
