@@ -1,0 +1,135 @@
+package driver
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// plant replaces text that a file has once.
+func plant(t *testing.T, file, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(b), from); n != 1 {
+		t.Fatalf("%s has %q %d times, want once", file, from, n)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(b), from, to, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyFiles copies the files of one folder that match a pattern to another.
+func copyFiles(t *testing.T, from, pattern, to string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(from, pattern))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%s: %d files, %v", pattern, len(names), err)
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, filepath.Base(name)), b, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// clang returns a clang's name, or skips the test.
+func clang(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"clang", "clang-19", "clang-20", "clang-18", "clang-17", "clang-16"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skip("driver.m is not checked: there is no clang (apt-get install clang)")
+	return ""
+}
+
+// TestObjectiveC checks driver.m against the declarations in testdata/sdk, as of
+// before and since macOS 15, and that mistakes would be found.
+func TestObjectiveC(t *testing.T) {
+	clang := clang(t)
+	sdk, err := filepath.Abs("testdata/sdk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compile := func(dir, version string) string {
+		c := exec.Command(clang, "--target=arm64-apple-macos13", "-ffreestanding", "-nostdlibinc", "-fobjc-arc", "-fblocks",
+			"-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-DSDK="+version, "-I"+sdk, "driver.m")
+		c.Dir = dir
+		out, err := c.CombinedOutput()
+		if err != nil && len(out) == 0 {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	for _, version := range []string{"13", "15"} {
+		if out := compile(".", version); out != "" {
+			t.Errorf("SDK %s:\n%s", version, out)
+		}
+	}
+	for _, c := range []struct{ from, to, want string }{
+		{"c.GPUEndTime", "c.GPUEnd", "property 'GPUEnd' not found"},
+		{"newCommandQueue];", "newQueue];", "no known instance method for selector 'newQueue'"},
+		{"(__bridge_retained void *)MTLCreate", "MTLCreate", "requires a bridged cast"},
+		{"if (@available(macOS 15.0, *)) {", "{", "only available on macOS 15.0"},
+		{"gm_family(void *device, int64_t family)", "gm_family(void *device, char *family)", "conflicting types for 'gm_family'"},
+	} {
+		dir := t.TempDir()
+		copyFiles(t, ".", "driver.[mh]", dir)
+		plant(t, filepath.Join(dir, "driver.m"), c.from, c.to)
+		if out := compile(dir, "15"); !strings.Contains(out, c.want) {
+			t.Errorf("%q in the place of %q: %q, want %q", c.to, c.from, out, c.want)
+		}
+	}
+}
+
+// fakec runs the type checker for Macs on packages of the module in a folder.
+func fakec(t *testing.T, dir string, packages ...string) (string, error) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "fakec")
+	if out, err := exec.Command("go", "build", "-o", program, "./internal/fakec").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c := exec.Command(program, packages...)
+	c.Dir = dir
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+// TestDarwinTypes checks all packages as a Mac with cgo would build them.
+func TestDarwinTypes(t *testing.T) {
+	if out, err := fakec(t, "../../..", "./..."); err != nil || !strings.Contains(out, "packages of graft are good") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestDarwinTypesCatches plants mistakes in a copy of what the driver is built
+// from.
+func TestDarwinTypesCatches(t *testing.T) {
+	root := t.TempDir()
+	copyFiles(t, "../../..", "go.*", root)
+	copyFiles(t, "../..", "*.go", filepath.Join(root, "kernels"))
+	copyFiles(t, "..", "*.*", filepath.Join(root, "kernels/metal"))
+	driver := filepath.Join(root, "kernels/metal/driver")
+	copyFiles(t, ".", "*.*", driver)
+	plant(t, filepath.Join(driver, "driver.go"), "run[unsafe.Pointer](d,", "run[int](d,")
+	plant(t, filepath.Join(driver, "info.go"), "int(d.MaxBufferLength())", "d.MaxBufferLength()")
+	out, err := fakec(t, root, "./kernels/metal/driver")
+	for _, want := range []string{"driver.go:", "*device does not implement queue[int]", "info.go:", "cannot use d.MaxBufferLength()"} {
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("%v, %q, want %q", err, out, want)
+		}
+	}
+}
