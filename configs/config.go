@@ -78,7 +78,7 @@ type Config struct {
 		MaxTokens int      `yaml:"max_tokens" harmless:"yes" help:"of an answer"`
 	} `yaml:"sample"`
 
-	Backend string `yaml:"backend" harmless:"yes" help:"auto, cpu or reference (float64); metal and cuda are not in this build yet"`
+	Backend string `yaml:"backend" harmless:"yes" help:"auto (metal on a Mac with Apple silicon, else cpu), cpu, metal or reference (float64)"`
 	Threads int    `yaml:"threads" harmless:"yes" help:"of the CPU; 0: all that the process may use"`
 	Profile bool   `yaml:"profile" harmless:"yes" help:"print where the time went, and write profile.json"`
 }
@@ -148,7 +148,7 @@ func (c *Config) problems() []problem {
 	k.that(c.Model != "", "model", "missing: name the folder of the base model")
 	k.that(c.Data.Train != "", "data.train", "missing: name a file of JSON lines")
 	k.word("mode", c.Mode, LoRA, Full)
-	k.word("backend", c.Backend, "auto", "cpu", "reference", "metal", "cuda")
+	k.word("backend", c.Backend, "auto", "cpu", "metal", "reference")
 	k.count("threads", c.Threads, 0, 4096)
 
 	k.word("data.format", c.Data.Format, "auto", "text", "completion")

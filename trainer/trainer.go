@@ -23,8 +23,6 @@ import (
 	"graft/configs"
 	"graft/data"
 	"graft/kernels"
-	"graft/kernels/cpu"
-	"graft/kernels/reference"
 	"graft/lora"
 	"graft/model"
 	"graft/optim"
@@ -140,7 +138,7 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 		return err
 	}
 	if t.backend = t.options.backend; t.backend == nil {
-		if t.backend, err = NewBackend(cfg.Backend, cfg.Threads); err != nil {
+		if t.backend, err = t.newBackend(); err != nil {
 			return err
 		}
 	}
@@ -213,17 +211,6 @@ func (t *Trainer) EOS() (int32, bool) {
 		return t.model.EOS[0], true
 	}
 	return 0, false
-}
-
-// NewBackend returns the backend of a name, as the config has it.
-func NewBackend(name string, threads int) (kernels.Backend, error) {
-	switch name {
-	case "auto", "cpu":
-		return cpu.New(cpu.Options{Threads: threads}), nil
-	case "reference":
-		return reference.New(), nil
-	}
-	return nil, fmt.Errorf("backend: %s is not in this build; auto, cpu and reference are", name)
 }
 
 // adapters says which layers are adapted: as the config does, or as the

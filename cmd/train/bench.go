@@ -33,7 +33,7 @@ Flags:
 func bench(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("train bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	backend := flags.String("backend", "auto", "`name` of the backend: auto, cpu or reference")
+	backend := flags.String("backend", "auto", "`name` of the backend: auto, cpu, metal or reference")
 	threads := flags.Int("threads", 0, "`number` of threads; 0: as many as the process may use")
 	each := flags.Duration("time", 300*time.Millisecond, "how long each case is timed")
 	only := flags.String("only", "", "`regexp` of what to time, as in \"softmax|attention\"")

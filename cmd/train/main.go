@@ -55,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var sets list
 	config := flags.String("config", "", "the job, a YAML `file`")
 	resume := flags.Bool("resume", false, "go on from the newest valid checkpoint in the run's folder")
-	backend := flags.String("backend", "", "`name` of the backend: auto, cpu or reference")
+	backend := flags.String("backend", "", "`name` of the backend: auto, cpu, metal or reference")
 	out := flags.String("out", "", "`folder` of the run")
 	flags.Var(&sets, "set", "`key=value` that overrides the config; may be repeated")
 	flags.Usage = func() { help(flags) }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-config", "x", "y"}, `train: "y" is no flag`},
 		{[]string{"-frobnicate"}, "flag provided but not defined"},
 		{[]string{"-config", "../../configs/llama-lora.yaml", "-set", "lora.rnk=3"}, "did you mean lora.rank?"},
-		{[]string{"-config", "../../configs/llama-lora.yaml", "-backend", "cuda"}, ""},
+		{[]string{"-config", "../../configs/llama-lora.yaml", "-backend", "cuda"}, `backend: "cuda", want one of auto, cpu, metal, reference`},
 	} {
 		code, _, stderr := command(c.args...)
 		if code != exitError || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "goroutine") {
@@ -56,7 +57,7 @@ func TestBench(t *testing.T) {
 		{[]string{"x"}, `"x" is no flag`},
 		{[]string{"-only", "("}, "-only: error parsing regexp"},
 		{[]string{"-only", "nothing like it"}, "-only: nothing is named like"},
-		{[]string{"-backend", "metal"}, "metal is not in this build"},
+		{[]string{"-backend", "cuda"}, "there is no cuda; auto, cpu, metal and reference are"},
 		{[]string{"-model", "nowhere"}, "model nowhere: there is no such"},
 		{[]string{"-model", "x", "-batch", "0", "-length", "1"}, "-length is 1, want 2 to"},
 		{[]string{"-only", "leads: softmax", "-json", "no/where.json"}, "no/where.json"},
@@ -64,6 +65,12 @@ func TestBench(t *testing.T) {
 		code, _, stderr := command(append([]string{"bench"}, c.args...)...)
 		if code != exitError || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "goroutine") {
 			t.Errorf("%v: exit code %d, %q, want %q", c.args, code, stderr, c.want)
+		}
+	}
+	if runtime.GOOS != "darwin" {
+		code, _, stderr := command("bench", "-backend", "metal")
+		if want := "train: metal: Metal needs macOS on Apple silicon"; code != exitError || !strings.HasPrefix(stderr, want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("-backend metal: exit code %d, %q, want %q", code, stderr, want)
 		}
 	}
 	file := filepath.Join(t.TempDir(), "rows.json")

@@ -1,0 +1,57 @@
+package trainer
+
+import (
+	"fmt"
+	"runtime"
+
+	"graft/kernels"
+	"graft/kernels/cpu"
+	"graft/kernels/metal"
+	"graft/kernels/metal/driver"
+	"graft/kernels/reference"
+)
+
+// NewBackend returns the backend of a name, as the config has it.
+func NewBackend(name string, threads int) (kernels.Backend, error) {
+	switch name {
+	case "auto":
+		b, _ := Auto(threads)
+		return b, nil
+	case "cpu":
+		return cpu.New(cpu.Options{Threads: threads}), nil
+	case "metal":
+		return onMetal(driver.Open())
+	case "reference":
+		return reference.New(), nil
+	}
+	return nil, fmt.Errorf("backend: there is no %s; auto, cpu, metal and reference are", name)
+}
+
+// Auto returns the backend that the name auto stands for: the GPU of a Mac with
+// Apple silicon, else the CPU, and then why it is not the GPU.
+func Auto(threads int) (b kernels.Backend, why error) {
+	if b, why = onMetal(driver.Open()); why != nil {
+		b = cpu.New(cpu.Options{Threads: threads})
+	}
+	return b, why
+}
+
+func onMetal(d metal.Device, err error) (kernels.Backend, error) {
+	if err != nil {
+		return nil, err
+	}
+	return metal.New(d, metal.Options{}), nil
+}
+
+// newBackend returns the config's backend. On a Mac it says why auto is not the
+// GPU; elsewhere nobody expects it to be.
+func (t *Trainer) newBackend() (kernels.Backend, error) {
+	if t.cfg.Backend != "auto" {
+		return NewBackend(t.cfg.Backend, t.cfg.Threads)
+	}
+	b, why := Auto(t.cfg.Threads)
+	if why != nil && runtime.GOOS == "darwin" {
+		t.options.Log.Info("the CPU is used: " + why.Error())
+	}
+	return b, nil
+}

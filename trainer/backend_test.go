@@ -1,0 +1,37 @@
+package trainer
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestNewBackend(t *testing.T) {
+	for _, name := range []string{"cpu", "reference"} {
+		b, err := NewBackend(name, 1)
+		if err != nil || b.Info().Name != name {
+			t.Fatalf("%s: %v, %v", name, b, err)
+		}
+		b.Close()
+	}
+	if _, err := NewBackend("cuda", 1); err == nil {
+		t.Error("a backend that there is not")
+	}
+	b, why := Auto(1)
+	defer b.Close()
+	same, err := NewBackend("auto", 1)
+	if err != nil || same.Info() != b.Info() {
+		t.Errorf("auto: %v and %v, %v", same, b, err)
+	}
+	same.Close()
+	if name := b.Info().Name; (name == "metal") != (why == nil) || name != "metal" && name != "cpu" {
+		t.Errorf("auto is %s, because of %v", name, why)
+	}
+	if runtime.GOOS == "darwin" {
+		return
+	}
+	_, err = NewBackend("metal", 1)
+	if err == nil || why == nil || err.Error() != why.Error() || !strings.Contains(why.Error(), "Metal needs macOS") {
+		t.Errorf("metal: %v, but auto: %v", err, why)
+	}
+}
