@@ -2,16 +2,23 @@ package trainer
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 
 	"graft/kernels"
 	"graft/kernels/cpu"
 	"graft/kernels/metal"
 	"graft/kernels/metal/driver"
+	"graft/kernels/metal/emulator"
 	"graft/kernels/reference"
 )
 
-// NewBackend returns the backend of a name, as the config has it.
+// emulatorVariable names, in the environment, a program of package emulator that
+// stands in for the GPU of a Mac.
+const emulatorVariable = "GRAFT_METAL_EMULATOR"
+
+// NewBackend returns the backend of a name, as the config has it. For metal the
+// environment may name an emulator.
 func NewBackend(name string, threads int) (kernels.Backend, error) {
 	switch name {
 	case "auto":
@@ -20,6 +27,9 @@ func NewBackend(name string, threads int) (kernels.Backend, error) {
 	case "cpu":
 		return cpu.New(cpu.Options{Threads: threads}), nil
 	case "metal":
+		if program := os.Getenv(emulatorVariable); program != "" {
+			return onMetal(emulator.Open(program))
+		}
 		return onMetal(driver.Open())
 	case "reference":
 		return reference.New(), nil

@@ -1,9 +1,12 @@
 package trainer
 
 import (
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
+
+	"graft/kernels/metal/emulator"
 )
 
 func TestNewBackend(t *testing.T) {
@@ -30,8 +33,39 @@ func TestNewBackend(t *testing.T) {
 	if runtime.GOOS == "darwin" {
 		return
 	}
+	t.Setenv(emulatorVariable, "")
 	_, err = NewBackend("metal", 1)
 	if err == nil || why == nil || err.Error() != why.Error() || !strings.Contains(why.Error(), "Metal needs macOS") {
 		t.Errorf("metal: %v, but auto: %v", err, why)
+	}
+}
+
+// TestEmulator: what the environment names is opened for metal, not for auto.
+func TestEmulator(t *testing.T) {
+	t.Setenv(emulatorVariable, "nowhere/emulator")
+	if _, err := NewBackend("metal", 1); err == nil || strings.Contains(err.Error(), "needs macOS") {
+		t.Errorf("no emulator: %v", err)
+	}
+	b, err := NewBackend("auto", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	if testing.Short() {
+		t.Skip("the emulator takes a while to build")
+	}
+	program, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Mode: emulator.Fast})
+	if errors.Is(err, emulator.ErrNoCompiler) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(emulatorVariable, program)
+	b, err = NewBackend("metal", 1)
+	if err != nil || b.Info().Name != "metal" {
+		t.Fatalf("%v, %v", b, err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
 	}
 }
