@@ -20,7 +20,10 @@ import (
 	"bytes"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"graft/kernels"
 	"graft/kernels/random"
@@ -37,17 +40,29 @@ type Reporter interface {
 // relative to the largest value of its row.
 func Forward(r Reporter, b kernels.Backend, tolerance float64) {
 	r.Helper()
-	some(r, b, tolerance, 1)
+	for _, c := range cases() {
+		forward(r, b, c, tolerance)
+	}
 }
 
-// some checks every n-th case. In half of them, by name, rows lie apart.
-func some(r Reporter, b kernels.Backend, tolerance float64, n int) {
+// Quick is Forward on some cases of each kind, for a look at a machine rather
+// than for tests. It returns how many cases of how many kinds those were.
+func Quick(r Reporter, b kernels.Backend, tolerance float64) (tried, kinds int) {
 	r.Helper()
-	for i, c := range cases() {
-		if i%n == 0 {
-			forward(r, b, c, 3*int(crc32.ChecksumIEEE([]byte(c.name))&1), tolerance)
+	const nth = 7
+	of := map[string][]*testCase{}
+	for _, c := range cases() {
+		kind, _, _ := strings.Cut(c.name, " ")
+		of[kind] = append(of[kind], c)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(of)) {
+		// From the end: the first cases of many kinds have no rows.
+		for i := len(of[kind]) - 1; i >= 0; i -= nth {
+			forward(r, b, of[kind][i], tolerance)
+			tried++
 		}
 	}
+	return tried, len(of)
 }
 
 // testCase makes an operation from a rig's tensors. It is called once for each
@@ -63,9 +78,10 @@ type testCase struct {
 	floor float64
 }
 
-// forward runs one case with rows that lie padding elements apart.
-func forward(r Reporter, b kernels.Backend, c *testCase, padding int, tolerance float64) {
+// forward runs one case. In half of them, by name, there are gaps between rows.
+func forward(r Reporter, b kernels.Backend, c *testCase, tolerance float64) {
 	r.Helper()
+	padding := 3 * int(crc32.ChecksumIEEE([]byte(c.name))&1)
 	name := fmt.Sprintf("%s, gaps of %d", c.name, padding)
 	oracle := reference.New()
 	defer oracle.Close()

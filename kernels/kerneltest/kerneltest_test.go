@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -15,6 +16,34 @@ func TestReference(t *testing.T) {
 	defer b.Close()
 	Forward(t, b, 0)
 	Gradients(t, b)
+}
+
+// kindsOf remembers the kinds of the operations that a backend is given.
+type kindsOf struct {
+	*reference.Backend
+	seen map[reflect.Type]bool
+}
+
+func (k kindsOf) Run(ops []kernels.Op, clock kernels.Clock) error {
+	for _, op := range ops {
+		k.seen[reflect.TypeOf(op)] = true
+	}
+	return k.Backend.Run(ops, clock)
+}
+
+// TestQuick: fewer cases, of all kinds.
+func TestQuick(t *testing.T) {
+	quick := kindsOf{reference.New(), map[reflect.Type]bool{}}
+	defer quick.Close()
+	tried, kinds := Quick(t, quick, 0)
+	if tried < kinds || tried > len(cases())/6 {
+		t.Errorf("%d cases of %d, called %d kinds", tried, len(cases()), kinds)
+	}
+	for _, c := range cases() {
+		if kind := reflect.TypeOf(c.make(&rig{backend: quick, round: kernels.F64})); !quick.seen[kind] {
+			t.Fatalf("no %v, which %s is", kind, c.name)
+		}
+	}
 }
 
 // recorder is a Reporter that remembers.
@@ -133,7 +162,7 @@ func TestFaults(t *testing.T) {
 			c.fault.Backend = reference.New()
 			defer c.fault.Close()
 			var r recorder
-			some(&r, c.fault, 1e-5, 7)
+			Quick(&r, c.fault, 1e-5)
 			for _, line := range r.lines {
 				if strings.Contains(line, c.want) {
 					return
