@@ -17,8 +17,15 @@ import (
 // stands in for the GPU of a Mac.
 const emulatorVariable = "GRAFT_METAL_EMULATOR"
 
-// NewBackend returns the backend of a name, as the config has it. For metal the
-// environment may name an emulator.
+// OpenMetal returns the GPU of a Mac, or the emulator that the environment names.
+func OpenMetal() (metal.Device, error) {
+	if program := os.Getenv(emulatorVariable); program != "" {
+		return emulator.Open(program)
+	}
+	return driver.Open()
+}
+
+// NewBackend returns the backend of a name, as the config has it.
 func NewBackend(name string, threads int) (kernels.Backend, error) {
 	switch name {
 	case "auto":
@@ -27,10 +34,7 @@ func NewBackend(name string, threads int) (kernels.Backend, error) {
 	case "cpu":
 		return cpu.New(cpu.Options{Threads: threads}), nil
 	case "metal":
-		if program := os.Getenv(emulatorVariable); program != "" {
-			return onMetal(emulator.Open(program))
-		}
-		return onMetal(driver.Open())
+		return onMetal(OpenMetal())
 	case "reference":
 		return reference.New(), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 
+	"graft/internal/units"
 	"graft/kernels"
 	"graft/program"
 )
@@ -79,19 +80,8 @@ func (m memoryPlan) String() string {
 		{"measuring the machine", m.Before},
 	} {
 		if p.bytes > 0 {
-			parts = append(parts, p.name+" "+bytesString(p.bytes))
+			parts = append(parts, p.name+" "+units.Bytes(p.bytes))
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-// bytesString prints bytes for people, in powers of 1024.
-func bytesString(n int) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 }

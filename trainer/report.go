@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"graft/configs"
+	"graft/internal/units"
 	"graft/program"
 )
 
@@ -185,7 +186,7 @@ func (r *report) done(path string) {
 		what = "model"
 	}
 	fmt.Fprintf(r.out, "%s written to %s\n", what, path)
-	fmt.Fprintf(r.out, "memory: peak %s, planned %s\n", bytesString(peakMemory()), bytesString(r.t.memory.total()))
+	fmt.Fprintf(r.out, "memory: peak %s, planned %s\n", units.Bytes(peakMemory()), units.Bytes(r.t.memory.total()))
 }
 
 func (r *report) finishBar() {
@@ -262,7 +263,7 @@ func (t *Trainer) summary() error {
 	if t.state.Step > 0 {
 		fmt.Fprintf(w, "; resumed after step %d", t.state.Step)
 	}
-	fmt.Fprintf(w, "\nbackend  %s, %s\nmemory   %s: %s\n\n", info.Name, info.Detail, bytesString(t.memory.total()), t.memory)
+	fmt.Fprintf(w, "\nbackend  %s, %s\nmemory   %s: %s\n\n", info.Name, info.Detail, units.Bytes(t.memory.total()), t.memory)
 	return w.Flush()
 }
 

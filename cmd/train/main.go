@@ -34,6 +34,7 @@ const usage = `train fine-tunes a language model with low-rank adapters (LoRA).
   train -config llama-lora.yaml -set lora.rank=8 -set train.epochs=3
 
   train bench                                    time every kernel against the machine's limits (train bench -h)
+  train doctor                                   what this machine has, and whether it computes right
 
 Ctrl-C saves a checkpoint and ends the run; kill -USR1 prints the profile so far.
 
@@ -47,8 +48,9 @@ func (l *list) String() string     { return strings.Join(*l, " ") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "bench" {
-		return bench(args[1:], stdout, stderr)
+	commands := map[string]func(args []string, stdout, stderr io.Writer) int{"bench": bench, "doctor": doctor}
+	if len(args) > 0 && commands[args[0]] != nil {
+		return commands[args[0]](args[1:], stdout, stderr)
 	}
 	flags := flag.NewFlagSet("train", flag.ContinueOnError)
 	flags.SetOutput(stderr)

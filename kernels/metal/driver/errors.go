@@ -3,9 +3,10 @@ package driver
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
+
+	"graft/internal/units"
 )
 
 // needs is what a machine without Metal is told.
@@ -36,19 +37,10 @@ const lessMemory = "make train.batch_size or data.max_length smaller, set train.
 // in use already.
 func noMemory(n, held, most, recommended int) error {
 	if n > most {
-		return fmt.Errorf("metal: a buffer of %s, this GPU allows %s each: %s", size(n), size(most), lessMemory)
+		return fmt.Errorf("metal: a buffer of %s, this GPU allows %s each: %s", units.Bytes(n), units.Bytes(most), lessMemory)
 	}
 	return fmt.Errorf("metal: no memory for %s more: %s are in use, and this GPU should not be given more than %s: %s",
-		size(n), size(held), size(recommended), lessMemory)
-}
-
-// size is a number of bytes for people.
-func size(n int) string {
-	if n < 1<<20 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	unit := min(int(math.Log2(float64(n)))/10, 4)
-	return fmt.Sprintf("%.1f %ciB", float64(n)/math.Pow(1024, float64(unit)), " KMGT"[unit])
+		units.Bytes(n), units.Bytes(held), units.Bytes(recommended), lessMemory)
 }
 
 // Codes of MTLCommandBufferError.
