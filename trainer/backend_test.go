@@ -1,12 +1,9 @@
 package trainer
 
 import (
-	"errors"
 	"runtime"
 	"strings"
 	"testing"
-
-	"graft/kernels/metal/emulator"
 )
 
 func TestNewBackend(t *testing.T) {
@@ -51,16 +48,7 @@ func TestEmulator(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Close()
-	if testing.Short() {
-		t.Skip("the emulator takes a while to build")
-	}
-	program, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Mode: emulator.Fast})
-	if errors.Is(err, emulator.ErrNoCompiler) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(emulatorVariable, program)
+	emulate(t)
 	b, err = NewBackend("metal", 1)
 	if err != nil || b.Info().Name != "metal" {
 		t.Fatalf("%v, %v", b, err)

@@ -16,6 +16,7 @@ import (
 
 	"graft/configs"
 	"graft/kernels"
+	"graft/kernels/metal/emulator"
 	"graft/lora"
 	"graft/model/safetensors"
 )
@@ -112,6 +113,21 @@ func adapterValues(t *testing.T, out string) []float64 {
 	return all
 }
 
+// emulate makes the metal backend the emulator.
+func emulate(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("the emulator takes its time")
+	}
+	program, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Mode: emulator.Fast})
+	if errors.Is(err, emulator.ErrNoCompiler) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(emulatorVariable, program)
+}
+
 // skipSlow spares the race detector the float64 backend, which has no threads.
 func skipSlow(t *testing.T, backend string) {
 	t.Helper()
@@ -172,9 +188,13 @@ func TestGolden(t *testing.T) {
 		{"reference", "reference", 1e-7, 5e-6, 1e-4, 1e-11, 1e-4, 0},
 		{"reference with transformers' float32", "reference", 1e-13, 1e-6, 1e-5, 1e-3, 1e-6, 6},
 		{"cpu", "cpu", 2e-6, 1e-3, 1e-2, 1e-2, 1e-2, 0},
+		{"metal", "metal", 2e-6, 1e-3, 1e-2, 1e-2, 1e-2, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			skipSlow(t, c.backend)
+			if c.backend == "metal" {
+				emulate(t)
+			}
 			var report bytes.Buffer
 			j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"backend=" + c.backend}, report: &report}
 			if c.name != c.backend {
