@@ -69,12 +69,8 @@ func (b *Backend) Run(ops []kernels.Op, clock kernels.Clock) error {
 	for _, op := range ops {
 		kernels.Check(op)
 	}
-	if n := b.Scratch(ops); b.scratch == nil || n > b.scratch.Size() {
-		m, err := b.device.Alloc(max(n, 4))
-		if err != nil {
-			return fmt.Errorf("metal: working memory: %w", err)
-		}
-		b.scratch = m
+	if err := b.reserve(ops); err != nil {
+		return err
 	}
 	e := &b.encoder
 	e.encode(ops)
@@ -94,6 +90,20 @@ func (b *Backend) Run(ops []kernels.Op, clock kernels.Clock) error {
 			clock(i, sum/time.Duration(len(g.ops)))
 		}
 	}
+	return nil
+}
+
+// reserve sees to working memory for a list.
+func (b *Backend) reserve(ops []kernels.Op) error {
+	n := b.Scratch(ops)
+	if b.scratch != nil && n <= b.scratch.Size() {
+		return nil
+	}
+	m, err := b.device.Alloc(max(n, 4))
+	if err != nil {
+		return fmt.Errorf("metal: working memory: %w", err)
+	}
+	b.scratch = m
 	return nil
 }
 

@@ -68,7 +68,7 @@ func (e *encoder) group(ops []kernels.Op) {
 	case *kernels.GatedGrad:
 		e.gatedGrad(o)
 	case *kernels.Gather:
-		e.gather(o)
+		e.gather(ops)
 	case *kernels.Scatter:
 		e.scatter(o)
 	case *kernels.CrossEntropy:

@@ -203,6 +203,7 @@ var _ = [1]struct{}{}[unsafe.Sizeof(rotaryTableParams{})-16]
 
 // rotaryPart is RotaryPart of rotary.metal.
 type rotaryPart struct {
+	rows        uint32
 	heads       uint32
 	xStride     uint32
 	outStride   uint32
@@ -212,14 +213,14 @@ type rotaryPart struct {
 	sign        float32
 }
 
-var _ = [1]struct{}{}[unsafe.Sizeof(rotaryPart{})-28]
+var _ = [1]struct{}{}[unsafe.Sizeof(rotaryPart{})-32]
 
 // rotaryParams is RotaryParams of rotary.metal.
 type rotaryParams struct {
 	part [2]rotaryPart
 }
 
-var _ = [1]struct{}{}[unsafe.Sizeof(rotaryParams{})-56]
+var _ = [1]struct{}{}[unsafe.Sizeof(rotaryParams{})-64]
 
 // rowsParams is RowsParams of rows.metal.
 type rowsParams struct {
@@ -233,6 +234,13 @@ type rowsParams struct {
 }
 
 var _ = [1]struct{}{}[unsafe.Sizeof(rowsParams{})-28]
+
+// gatherParams is GatherParams of rows.metal.
+type gatherParams struct {
+	part [2]rowsParams
+}
+
+var _ = [1]struct{}{}[unsafe.Sizeof(gatherParams{})-56]
 
 // softmaxParams is SoftmaxParams of softmax.metal.
 type softmaxParams struct {

@@ -74,41 +74,88 @@ func canJoinProducts(list []kernels.Op, op kernels.Op) bool {
 		return false
 	}
 	terms, inputs := len(s.terms), s.inputs()
+	all := []sum{s}
 	for _, other := range list {
 		o, ok := sumOf(other)
-		if !ok || o.side() != s.side() {
+		if !ok {
 			return false
 		}
+		all = append(all, o)
 		terms += len(o.terms)
 		inputs += o.inputs()
 	}
-	return terms <= maxTerms && inputs <= maxInputs
+	return terms <= maxTerms && inputs <= maxInputs && commonSide(all) > 0
 }
 
-// products encodes independent products: one launch for those of one tile size,
-// as far as they fit. Terms that one launch cannot take are added by the next.
-func (e *encoder) products(ops []kernels.Op) {
-	for _, side := range []int{32, 64} {
-		var l productLaunch
-		for _, op := range ops {
-			s, ok := sumOf(op)
-			if !ok {
-				panic(fmt.Sprintf("metal: %s is no product", op.Kind()))
-			}
-			if s.side() != side || s.out.Len() == 0 {
-				continue
-			}
-			for len(s.terms) > maxTerms {
-				first := s
-				first.terms, s.terms = s.terms[:maxTerms], s.terms[maxTerms:]
-				s.add, s.bias = s.out, nil
-				l.add(e, side, first)
-				l.flush(e, side) // the rest adds to what this writes
-			}
-			l.add(e, side, s)
+// commonSide returns the side of tiles that outputs share: their own, or the
+// large one where the small outputs add little to the work of the others. It is
+// 0 where they had better not share a launch.
+func commonSide(list []sum) int {
+	small, large := 0, 0 // multiply-adds with large tiles
+	for i := range list {
+		s := &list[i]
+		work := 0
+		for _, f := range s.terms {
+			work += blocks(s.out.Rows, 64) * blocks(s.out.Cols, 64) * f.depth
 		}
-		l.flush(e, side)
+		if s.side() == 32 {
+			small += work
+		} else {
+			large += work
+		}
 	}
+	switch {
+	case large == 0:
+		return 32
+	case small <= large/4:
+		return 64
+	}
+	return 0
+}
+
+// products encodes independent products in one launch, or in as many as it takes
+// where they were not chosen to fit. Terms that one launch cannot take are added
+// by the next.
+func (e *encoder) products(ops []kernels.Op) {
+	var all []sum
+	for _, op := range ops {
+		s, ok := sumOf(op)
+		if !ok {
+			panic(fmt.Sprintf("metal: %s is no product", op.Kind()))
+		}
+		if s.out.Len() > 0 {
+			all = append(all, s)
+		}
+	}
+	if side := commonSide(all); side > 0 {
+		e.sums(all, side)
+		return
+	}
+	for _, side := range []int{32, 64} {
+		var same []sum
+		for _, s := range all {
+			if s.side() == side {
+				same = append(same, s)
+			}
+		}
+		e.sums(same, side)
+	}
+}
+
+// sums encodes outputs with tiles of one size.
+func (e *encoder) sums(list []sum, side int) {
+	var l productLaunch
+	for _, s := range list {
+		for len(s.terms) > maxTerms {
+			first := s
+			first.terms, s.terms = s.terms[:maxTerms], s.terms[maxTerms:]
+			s.add, s.bias = s.out, nil
+			l.add(e, side, first)
+			l.flush(e, side) // the rest adds to what this writes
+		}
+		l.add(e, side, s)
+	}
+	l.flush(e, side)
 }
 
 // productLaunch collects the outputs of one launch.

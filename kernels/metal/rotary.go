@@ -7,21 +7,15 @@ func (e *encoder) rotaryTable(o *kernels.RotaryTable) {
 	launch(e, "rotary_table", grid(blocks(o.Freqs.Cols, rowThreads), o.Out.Rows, 1), rowThreads, &p, bind(o.Positions), bind(o.Freqs), bind(o.Out))
 }
 
-// canJoinRotary reports whether op can be turned in the launch of list: a
-// launch takes two.
-func canJoinRotary(list []kernels.Op, op *kernels.Rotary) bool {
-	first, ok := list[0].(*kernels.Rotary)
-	return ok && len(list) == 1 && first.X.Rows == op.X.Rows
-}
-
 func (e *encoder) rotary(ops []kernels.Op) {
 	var p rotaryParams
 	buffers := make([]Binding, 6)
-	widest, rows := 0, 0
+	size := grid(0, 0, len(ops))
 	for i, op := range ops {
 		o := op.(*kernels.Rotary)
 		heads, pairs := o.X.Cols/o.HeadDim, o.Table.Cols/2
 		p.part[i] = rotaryPart{
+			rows:  u(o.X.Rows),
 			heads: u(heads), xStride: u(o.X.Stride), outStride: u(o.Out.Stride), tableStride: u(o.Table.Stride),
 			headDim: u(o.HeadDim), pairs: u(pairs), sign: 1,
 		}
@@ -29,7 +23,7 @@ func (e *encoder) rotary(ops []kernels.Op) {
 			p.part[i].sign = -1
 		}
 		copy(buffers[3*i:], []Binding{e.act(o.X), bind(o.Table), e.act(o.Out)})
-		widest, rows = max(widest, heads*(o.HeadDim-pairs)), o.X.Rows
+		size[0], size[1] = max(size[0], blocks(heads*(o.HeadDim-pairs), rowThreads)), max(size[1], o.X.Rows)
 	}
-	launch(e, e.typed("rotary"), grid(blocks(widest, rowThreads), rows, len(ops)), rowThreads, &p, buffers...)
+	launch(e, e.typed("rotary"), size, rowThreads, &p, buffers...)
 }

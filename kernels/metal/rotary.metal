@@ -46,6 +46,7 @@ kernel void rotary_table(
 }
 
 struct RotaryPart {
+    uint rows;
     uint heads;
     uint xStride;
     uint outStride;
@@ -64,7 +65,7 @@ template <typename T>
 inline void rotate(device const T* x, device const float* table, device T* out, constant RotaryPart& p, uint row, uint index)
 {
     const uint each = p.headDim - p.pairs; // pairs, then what is copied
-    if (index >= p.heads * each) {
+    if (row >= p.rows || index >= p.heads * each) {
         return;
     }
     const uint first = index / each * p.headDim;

@@ -12,9 +12,17 @@ func (e *encoder) embedGrad(o *kernels.EmbedGrad) {
 	launch(e, e.typed("embed_grad"), grid(o.DOut.Rows, 1, 1), rowThreads, &p, bind(o.Tokens), e.act(o.DOut), bind(o.DTable))
 }
 
-func (e *encoder) gather(o *kernels.Gather) {
-	p := rowsParams{rows: u(o.Out.Rows), cols: u(o.Out.Cols), fromStride: u(o.X.Stride), toStride: u(o.Out.Stride)}
-	launch(e, e.typed("gather"), elements(o.Out), rowThreads, &p, bind(o.Rows), e.act(o.X), e.act(o.Out))
+func (e *encoder) gather(ops []kernels.Op) {
+	var p gatherParams
+	buffers := make([]Binding, 6)
+	size := grid(0, 0, len(ops))
+	for i, op := range ops {
+		o := op.(*kernels.Gather)
+		p.part[i] = rowsParams{rows: u(o.Out.Rows), cols: u(o.Out.Cols), fromStride: u(o.X.Stride), toStride: u(o.Out.Stride)}
+		copy(buffers[3*i:], []Binding{bind(o.Rows), e.act(o.X), e.act(o.Out)})
+		size[0], size[1] = max(size[0], blocks(o.Out.Cols, rowThreads)), max(size[1], o.Out.Rows)
+	}
+	launch(e, e.typed("gather"), size, rowThreads, &p, buffers...)
 }
 
 func (e *encoder) scatter(o *kernels.Scatter) {

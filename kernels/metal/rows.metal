@@ -62,17 +62,35 @@ kernel void embed_grad(
     }
 }
 
-// out[n] = x[rows[n]].
+struct GatherParams {
+    RowsParams part[2];
+};
+
+template <typename T>
+inline void pick(device const int* rows, device const T* x, device T* out, constant RowsParams& p, uint row, uint col)
+{
+    if (col < p.cols && row < p.rows) {
+        out[ulong(row) * p.toStride + col] = x[ulong(rows[row]) * p.fromStride + col];
+    }
+}
+
+// out[n] = x[rows[n]]; two operations in one launch: the grid's third dimension
+// says which.
 template <typename T>
 kernel void gather(
-    device const int* rows [[buffer(0)]],
-    device const T* x [[buffer(1)]],
-    device T* out [[buffer(2)]],
-    constant RowsParams& p [[buffer(3)]],
-    uint2 place [[thread_position_in_grid]])
+    device const int* rows0 [[buffer(0)]],
+    device const T* x0 [[buffer(1)]],
+    device T* out0 [[buffer(2)]],
+    device const int* rows1 [[buffer(3)]],
+    device const T* x1 [[buffer(4)]],
+    device T* out1 [[buffer(5)]],
+    constant GatherParams& p [[buffer(6)]],
+    uint3 place [[thread_position_in_grid]])
 {
-    if (place.x < p.cols && place.y < p.rows) {
-        out[ulong(place.y) * p.toStride + place.x] = x[ulong(rows[place.y]) * p.fromStride + place.x];
+    if (place.z == 0) {
+        pick<T>(rows0, x0, out0, p.part[0], place.y, place.x);
+    } else {
+        pick<T>(rows1, x1, out1, p.part[1], place.y, place.x);
     }
 }
 

@@ -39,8 +39,13 @@ func home(groups []group, op kernels.Op) *group {
 
 // canJoin reports whether op is of a kind that shares the launch of list.
 func canJoin(list []kernels.Op, op kernels.Op) bool {
-	if r, ok := op.(*kernels.Rotary); ok {
-		return canJoinRotary(list, r)
+	switch op.(type) {
+	case *kernels.Rotary:
+		_, same := list[0].(*kernels.Rotary)
+		return same && len(list) == 1
+	case *kernels.Gather:
+		_, same := list[0].(*kernels.Gather)
+		return same && len(list) == 1
 	}
 	return canJoinProducts(list, op)
 }
