@@ -38,8 +38,9 @@ MSL_VEC(float) MSL_VEC(half) MSL_VEC(int) MSL_VEC(uint) MSL_VEC(short) MSL_VEC(u
 
 namespace metal {
 
-// bfloat: nothing implicit, every conversion by name.
-enum class bfloat : ushort {};
+// bfloat: nothing becomes one implicitly. (That it becomes nothing else
+// implicitly is for msl_host.h to find: vectors have no scoped enumerations.)
+enum bfloat : ushort {};
 bfloat operator+(bfloat, bfloat);
 bfloat operator-(bfloat, bfloat);
 bfloat operator*(bfloat, bfloat);
@@ -47,7 +48,9 @@ bfloat operator/(bfloat, bfloat);
 
 // Vectors are clang's own, so that they load and store in every space.
 template <typename T, int N> struct msl_vec { typedef T type __attribute__((ext_vector_type(N))); };
-template <int N> struct msl_vec<bfloat, N> { typedef ushort type __attribute__((ext_vector_type(N))); };
+typedef bfloat bfloat2 __attribute__((ext_vector_type(2)));
+typedef bfloat bfloat3 __attribute__((ext_vector_type(3)));
+typedef bfloat bfloat4 __attribute__((ext_vector_type(4)));
 template <typename T, int N> using vec = typename msl_vec<T, N>::type;
 typedef float2 packed_float2; // types only: sizes differ
 typedef float3 packed_float3;
@@ -73,7 +76,7 @@ template <typename T> struct msl_make;
         static t##4 of(t##2 a, t##2 b) { return (t##4)(a, b); }                         \
         template <typename U> static t##4 of(U v) { return __builtin_convertvector(v, t##4); } \
     };
-MSL_VEC(float) MSL_VEC(half) MSL_VEC(int) MSL_VEC(uint) MSL_VEC(short) MSL_VEC(ushort) MSL_VEC(long) MSL_VEC(ulong) MSL_VEC(char) MSL_VEC(uchar)
+MSL_VEC(float) MSL_VEC(half) MSL_VEC(int) MSL_VEC(uint) MSL_VEC(short) MSL_VEC(ushort) MSL_VEC(long) MSL_VEC(ulong) MSL_VEC(char) MSL_VEC(uchar) MSL_VEC(bfloat)
 #undef MSL_VEC
 
 enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };
