@@ -287,7 +287,7 @@ func (b *builder) make(file, name, input string, flags []string) error {
 	if err := compiler(name, input, b.compiler, append(flags, "-o", temp.Name())...); err != nil {
 		return err
 	}
-	if err := os.Chmod(temp.Name(), 0o777); err != nil {
+	if err := os.Chmod(temp.Name(), 0o755); err != nil {
 		return err
 	}
 	return os.Rename(temp.Name(), file)

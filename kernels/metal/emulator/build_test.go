@@ -66,18 +66,13 @@ func TestMutants(t *testing.T) {
 		{"all groups on one row", "out + ulong(row) * p.outStride", "out", "race: write of buffer(2)"},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			sources := metal.Sources()
-			changed := false
-			for i, s := range sources {
-				if s.Name == "softmax.metal" {
-					sources[i].Text = strings.ReplaceAll(s.Text, m.from, m.to)
-					changed = sources[i].Text != s.Text
-				}
-			}
-			if !changed {
+			source := softmax(t)
+			text := strings.ReplaceAll(source.Text, m.from, m.to)
+			if text == source.Text {
 				t.Fatal("the source has no such place")
 			}
-			d := open(t, emulator.Options{}, build(t, emulator.Checked, sources))
+			source.Text = text
+			d := open(t, emulator.Options{}, build(t, emulator.Checked, []metal.Source{source}))
 			x, out := alloc(t, d, 4*3*77), alloc(t, d, 4*3*77)
 			err := d.Run([]metal.Launch{{
 				Kernel: "softmax_f32", Buffers: []metal.Binding{whole(x), {}, whole(out)}, Params: words(3, 77, 77, 77, 0, float32(1)),

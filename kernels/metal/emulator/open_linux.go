@@ -69,9 +69,6 @@ func (o Options) Open(program string) (metal.Device, error) {
 	if o.Workers == 0 {
 		o.Workers = runtime.NumCPU()
 	}
-	if strings.HasPrefix(lastElement(program), Checked.String()) {
-		o.Workers = 1
-	}
 	d := &device{program: program, options: o, used: page, kernels: map[string]kernel{}}
 	memory, err := d.allocate()
 	if err != nil {
@@ -84,8 +81,6 @@ func (o Options) Open(program string) (metal.Device, error) {
 	}
 	return d, nil
 }
-
-func lastElement(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // allocate makes the memory: as much address space as the system gives.
 func (d *device) allocate() (*os.File, error) {

@@ -716,6 +716,9 @@ int main(int argc, char** argv)
         return 1;
     }
     options = Options{strtoull(argv[1], nullptr, 10), atof(argv[2]), strtoull(argv[3], nullptr, 10), (unsigned)atoi(argv[4]), atoi(argv[5]) != 0};
+#ifdef MSL_CHECK
+    options.workers = 1; // what is known of an access is one worker's
+#endif
     map_memory();
     begin_worker();
     pool().begin(options.workers);
