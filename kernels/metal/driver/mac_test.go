@@ -34,6 +34,9 @@ func copyFiles(t *testing.T, from, pattern, to string) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
+		if info, err := os.Stat(name); err != nil || info.IsDir() {
+			continue
+		}
 		b, err := os.ReadFile(name)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(to, filepath.Base(name)), b, 0o644)
@@ -108,26 +111,29 @@ func fakec(t *testing.T, dir string, packages ...string) (string, error) {
 	return string(out), err
 }
 
-// TestDarwinTypes checks all packages as a Mac with cgo would build them.
+// TestDarwinTypes checks all packages and tests as a Mac with cgo would build them.
 func TestDarwinTypes(t *testing.T) {
 	if out, err := fakec(t, "../../..", "./..."); err != nil || !strings.Contains(out, "packages of graft are good") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-// TestDarwinTypesCatches plants mistakes in a copy of what the driver is built
-// from.
+// TestDarwinTypesCatches plants mistakes in a copy of the driver and of what it
+// is built from.
 func TestDarwinTypesCatches(t *testing.T) {
 	root := t.TempDir()
-	copyFiles(t, "../../..", "go.*", root)
-	copyFiles(t, "../..", "*.go", filepath.Join(root, "kernels"))
-	copyFiles(t, "..", "*.*", filepath.Join(root, "kernels/metal"))
+	for _, dir := range []string{"", "internal/units", "kernels", "kernels/kerneltest", "kernels/random", "kernels/reference", "kernels/metal", "kernels/metal/driver"} {
+		copyFiles(t, filepath.Join("../../..", dir), "*.*", filepath.Join(root, dir))
+	}
 	driver := filepath.Join(root, "kernels/metal/driver")
-	copyFiles(t, ".", "*.*", driver)
 	plant(t, filepath.Join(driver, "driver.go"), "run[unsafe.Pointer](d,", "run[int](d,")
 	plant(t, filepath.Join(driver, "info.go"), "int(d.MaxBufferLength())", "d.MaxBufferLength()")
+	plant(t, filepath.Join(driver, "device_test.go"), "float32(i%97) / 50", "i % 97")
 	out, err := fakec(t, root, "./kernels/metal/driver")
-	for _, want := range []string{"driver.go:", "*device does not implement queue[int]", "info.go:", "cannot use d.MaxBufferLength()"} {
+	if n := strings.Count(out, ".go:"); n != 3 {
+		t.Errorf("%d mistakes, 3 were planted:\n%s", n, out)
+	}
+	for _, want := range []string{"driver.go:", "*device does not implement queue[int]", "info.go:", "cannot use d.MaxBufferLength()", "device_test.go:", "cannot use i % 97"} {
 		if err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v, %q, want %q", err, out, want)
 		}
