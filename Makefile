@@ -1,10 +1,13 @@
 # What there is to do here; the README has the two commands that matter.
 
+# A Mac's GPU is called through cgo; everything else needs none.
+ifneq ($(shell uname -s),Darwin)
 export CGO_ENABLED = 0
+endif
 
-.PHONY: build test race lint bench peers demo kill generate
+.PHONY: build test race lint bench peers demo kill generate mac-check
 
-build: ## the program, as one static binary
+build: ## the program, as one binary
 	go build -o build/train ./cmd/train
 
 test:
@@ -33,3 +36,6 @@ kill: ## SIGKILL at random moments, resume, compare bytes
 
 generate: ## the assembly and the Metal kernels' parameters, from their generators
 	go generate ./kernels/cpu ./kernels/metal
+
+mac-check: ## on a Mac: what only its GPU can tell, in one report to send
+	kernels/metal/driver/check.sh
