@@ -7,7 +7,7 @@ import (
 )
 
 func TestOverlap(t *testing.T) {
-	memory := kernels.Host(make([]byte, 4096))
+	memory := &paper{size: 4096}
 	at := func(off, rows, cols, stride int) *kernels.Tensor {
 		return &kernels.Tensor{DType: kernels.F32, Rows: rows, Cols: cols, Stride: stride, Buf: memory, Off: off}
 	}
