@@ -36,6 +36,9 @@ type Backend interface {
 	Scratch(ops []Op) int
 	// Run runs ops in order and returns when their results can be read. With a
 	// clock, it reports how long each operation took.
+	// A backend may keep what it made of a list: between runs of one, only the
+	// sizes and places of tensors may change, and the numbers of Dropout,
+	// ClipNorm and AdamW.
 	Run(ops []Op, clock Clock) error
 	// Close releases threads and memory.
 	Close() error

@@ -72,16 +72,15 @@ func (b *Backend) Run(ops []kernels.Op, clock kernels.Clock) error {
 	if err := b.reserve(ops); err != nil {
 		return err
 	}
-	e := &b.encoder
-	e.encode(ops)
+	l := b.encoder.encode(ops)
 	if clock == nil {
-		return b.device.Run(e.launches, nil)
+		return b.device.Run(l.launches, nil)
 	}
-	times := make([]time.Duration, len(e.launches))
-	if err := b.device.Run(e.launches, times); err != nil {
+	times := make([]time.Duration, len(l.launches))
+	if err := b.device.Run(l.launches, times); err != nil {
 		return err
 	}
-	for _, g := range e.groups {
+	for _, g := range l.groups {
 		var sum time.Duration
 		for _, d := range times[g.first:g.end] {
 			sum += d

@@ -2,19 +2,37 @@ package metal
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"unsafe"
 
 	"graft/kernels"
 )
 
-// encoder turns operations into launches.
+// encoder turns operations into launches. What a list of operations became is
+// kept, and used again when the list comes with the same sizes.
 type encoder struct {
-	b        *Backend
+	b     *Backend
+	*list // under construction
+	kept  map[listKey]*list
+}
+
+// list is the launches of a list of operations.
+type list struct {
 	launches []Launch
 	groups   []group
 	params   []byte // of all launches
 }
+
+// listKey names a list of operations, and the sizes and places of all operands.
+type listKey struct {
+	first *kernels.Op
+	n     int
+	shape uint64
+}
+
+// mostKept is how many encoded lists are kept: those of a few step sizes.
+const mostKept = 32
 
 // group is operations that are encoded together, and their launches.
 type group struct {
@@ -23,16 +41,58 @@ type group struct {
 	first, end int // launches
 }
 
-// encode makes the launches of a list of operations.
-func (e *encoder) encode(ops []kernels.Op) {
-	e.launches, e.params = e.launches[:0], e.params[:0]
-	e.groups = schedule(ops, e.groups[:0])
-	for i := range e.groups {
-		g := &e.groups[i]
-		g.first = len(e.launches)
-		e.group(g.list)
-		g.end = len(e.launches)
+// encode returns the launches of a list of operations.
+func (e *encoder) encode(ops []kernels.Op) *list {
+	if len(ops) == 0 {
+		return &list{}
 	}
+	key := listKey{&ops[0], len(ops), e.shape(ops)}
+	if l := e.kept[key]; l != nil {
+		e.renew(l)
+		return l
+	}
+	l := &list{groups: schedule(ops)}
+	e.list = l
+	for i := range l.groups {
+		g := &l.groups[i]
+		g.first = len(l.launches)
+		e.group(g.list)
+		g.end = len(l.launches)
+	}
+	if e.kept == nil || len(e.kept) >= mostKept {
+		e.kept = map[listKey]*list{}
+	}
+	e.kept[key] = l
+	return l
+}
+
+// renew encodes again what changes from step to step without changing size.
+func (e *encoder) renew(l *list) {
+	for _, g := range l.groups {
+		switch g.list[0].(type) {
+		case *kernels.Dropout, *kernels.ClipNorm, *kernels.AdamW:
+			e.list = &list{}
+			e.group(g.list)
+			copy(l.launches[g.first:g.end], e.launches)
+		}
+	}
+}
+
+var shapeSeed = maphash.MakeSeed()
+
+// shape is a hash of the sizes and places of all operands, and of the working
+// memory.
+func (e *encoder) shape(ops []kernels.Op) uint64 {
+	var h maphash.Hash
+	h.SetSeed(shapeSeed)
+	maphash.WriteComparable(&h, e.b.scratch)
+	for _, op := range ops {
+		op.Operands(func(t **kernels.Tensor, _ kernels.Access) {
+			maphash.WriteComparable(&h, (*t).Buf)
+			maphash.WriteComparable(&h, [4]int{(*t).Off, (*t).Rows, (*t).Cols, (*t).Stride})
+		})
+	}
+	return h.Sum64()
 }
 
 // group encodes operations that are independent of one another: one, or several

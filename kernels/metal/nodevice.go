@@ -41,9 +41,8 @@ func (b *Backend) Dispatches(ops []kernels.Op) ([]int, error) {
 	if err := b.reserve(ops); err != nil {
 		return nil, err
 	}
-	b.encoder.encode(ops)
 	n := make([]int, len(ops))
-	for _, g := range b.encoder.groups {
+	for _, g := range b.encoder.encode(ops).groups {
 		n[g.ops[0]] = g.end - g.first
 	}
 	return n, nil

@@ -8,8 +8,9 @@ const lookBack = 8
 // schedule forms groups of operations that share launches: an operation joins an
 // earlier group of its kind if nothing from there on writes what it reads, reads
 // or writes what it writes. A layer's q, k and v become one launch, and so do
-// gradients of weights that are ready together. groups is memory to use again.
-func schedule(ops []kernels.Op, groups []group) []group {
+// gradients of weights that are ready together.
+func schedule(ops []kernels.Op) []group {
+	var groups []group
 	for i, op := range ops {
 		if g := home(groups, op); g != nil {
 			g.ops = append(g.ops, i)

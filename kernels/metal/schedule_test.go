@@ -43,7 +43,7 @@ func TestSchedule(t *testing.T) {
 	for range 300 {
 		ops := randomOps(random, 40)
 		place := map[int]int{}
-		groups := schedule(ops, nil)
+		groups := schedule(ops)
 		for g := range groups {
 			for _, i := range groups[g].ops {
 				if _, twice := place[i]; twice {
