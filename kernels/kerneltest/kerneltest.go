@@ -277,7 +277,9 @@ func (g *rig) flat(name string, role role, n int, values []float64) *kernels.Ten
 // weight returns a frozen weight of a stored type. Rows are adjacent, as in
 // files. The values are those that the type can hold.
 func (g *rig) weight(name string, d kernels.DType, rows, cols int) *kernels.Tensor {
-	b := make([]byte, d.Bytes(rows*cols))
+	// Files align tensors to eight bytes, or not at all.
+	skew := 4 * (rows + cols) % 16
+	b := make([]byte, skew+d.Bytes(rows*cols))[skew:]
 	if d.Quantised() {
 		g.blocks(b, d)
 	} else {

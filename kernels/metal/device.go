@@ -31,6 +31,9 @@ type Device interface {
 // touch it while Run runs.
 type Memory interface {
 	kernels.Buffer
+	// Skew returns how far behind a multiple of 16 bytes the memory begins, as
+	// kernels see it: 0, 4, 8 or 12, and 0 for what Alloc returns.
+	Skew() int
 }
 
 // DeviceInfo says what a device is and what it can do.

@@ -31,6 +31,7 @@ func (noDevice) Close() error { return nil }
 // paper is memory of which only the size is real.
 type paper struct{ size int }
 
+func (p *paper) Skew() int            { return 0 }
 func (p *paper) Size() int            { return p.size }
 func (p *paper) Read(b []byte, _ int) { clear(b) }
 func (p *paper) Write([]byte, int)    {}

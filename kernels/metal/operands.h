@@ -44,6 +44,13 @@ inline float narrow(ulong bits)
     return as_type<float>(sign | uint(kept));
 }
 
+// Element index of F64, by words: it may begin at any multiple of four bytes.
+inline float narrow_at(device const uchar* from, ulong index)
+{
+    device const uint* words = (device const uint*)from + 2 * index;
+    return narrow(ulong(words[1]) << 32 | ulong(words[0]));
+}
+
 inline float half_at(device const uchar* p) { return float(*(device const half*)p); }
 inline float signed_byte(uchar b) { return float(as_type<char>(b)); }
 
@@ -170,9 +177,8 @@ inline void load8(thread float* v, device const uchar* from, uint type, bool ali
             }
         }
     } else if (type == kF64) {
-        device const ulong* p = (device const ulong*)from + index;
         for (uint i = 0; i < 8; ++i) {
-            v[i] = narrow(p[i]);
+            v[i] = narrow_at(from, index + i);
         }
     } else {
         load8_blocks(v, from, type, index);
@@ -192,7 +198,7 @@ inline float load1(device const uchar* from, uint type, ulong index)
         return as_type<float>(uint(((device const ushort*)from)[index]) << 16);
     }
     if (type == kF64) {
-        return narrow(((device const ulong*)from)[index]);
+        return narrow_at(from, index);
     }
     float v[8];
     load8_blocks(v, from, type, index / 8 * 8);

@@ -231,8 +231,10 @@ func flag(b bool) uint32 {
 	return 0
 }
 
-// aligned16 reports whether every row starts at a multiple of 16 bytes. Buffers
-// do.
+// aligned16 reports whether every row starts at a multiple of 16 bytes.
 func aligned16(t *kernels.Tensor) bool {
-	return !t.DType.Quantised() && t.Off%16 == 0 && t.DType.Bytes(t.Stride)%16 == 0
+	if t.DType.Quantised() || t.Len() == 0 {
+		return false
+	}
+	return (bind(t).Memory.Skew()+t.Off)%16 == 0 && t.DType.Bytes(t.Stride)%16 == 0
 }

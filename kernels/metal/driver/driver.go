@@ -63,6 +63,9 @@ type memory struct {
 	pin    runtime.Pinner // keeps wrapped memory that is Go's
 }
 
+// Skew implements metal.Memory.
+func (m *memory) Skew() int { return m.before % 16 }
+
 // Open returns the Mac's GPU.
 func Open() (metal.Device, error) {
 	p := C.gm_device()

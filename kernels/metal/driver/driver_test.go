@@ -191,6 +191,8 @@ func TestRunFails(t *testing.T) {
 // hostMemory is memory for bindings.
 type hostMemory struct{ kernels.Host }
 
+func (hostMemory) Skew() int { return 0 }
+
 func TestCheck(t *testing.T) {
 	is := limits{threads: 256, static: 1024, threadgroup: 32 << 10}
 	m := hostMemory{make(kernels.Host, 100)}
@@ -241,7 +243,8 @@ func TestWindow(t *testing.T) {
 		{11*page - 16, 16*page + 16, 10 * page, 17 * page, page - 16, true},
 		{10*page + 48, 17*page - 48, 10 * page, 17 * page, 48, true},
 		{10*page + 48, 17*page - 47, 10 * page, 18 * page, 48, true},
-		{10*page + 8, 16 * page, 0, 0, 0, false},
+		{10*page + 8, 16 * page, 10 * page, 17 * page, 8, true},
+		{10*page + 6, 16 * page, 0, 0, 0, false},
 		{10 * page, 16*page - 1, 0, 0, 0, false},
 		{0, 0, 0, 0, 0, false},
 	} {

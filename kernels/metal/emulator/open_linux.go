@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -177,6 +178,9 @@ type memory struct {
 
 func (m *memory) Size() int { return m.size }
 
+// Skew implements metal.Memory.
+func (m *memory) Skew() int { return m.off % 16 }
+
 func (m *memory) bytes() []byte { return m.d.data[m.off : m.off+m.size : m.off+m.size] }
 
 func (m *memory) Read(p []byte, off int) { copy(p, m.bytes()[off:off+len(p)]) }
@@ -185,17 +189,27 @@ func (m *memory) Write(p []byte, off int) { copy(m.bytes()[off:off+len(p)], p) }
 
 // Alloc implements metal.Device. Memory is given back by Close only.
 func (d *device) Alloc(n int) (metal.Memory, error) {
-	if n < 0 || n > len(d.data)-d.used {
+	return d.alloc(n, 0)
+}
+
+// alloc returns n bytes that begin skew bytes behind a multiple of the alignment.
+func (d *device) alloc(n, skew int) (metal.Memory, error) {
+	if n < 0 || n > len(d.data)-d.used-skew {
 		return nil, fmt.Errorf("emulator: %d bytes of memory, %d are left", n, len(d.data)-d.used)
 	}
-	m := &memory{d, d.used, n}
-	d.used = min((d.used+n+alignment-1)/alignment*alignment, len(d.data))
+	m := &memory{d, d.used + skew, n}
+	d.used = min((m.off+n+alignment-1)/alignment*alignment, len(d.data))
 	return m, nil
 }
 
-// Wrap implements metal.Device: it copies.
+// Wrap implements metal.Device: it copies to memory that begins like data, as far
+// as a GPU would use it in place.
 func (d *device) Wrap(data []byte) (metal.Memory, error) {
-	m, err := d.Alloc(len(data))
+	skew := int(uintptr(unsafe.Pointer(unsafe.SliceData(data))) % 16)
+	if skew%4 != 0 {
+		skew = 0
+	}
+	m, err := d.alloc(len(data), skew)
 	if err != nil {
 		return nil, err
 	}
