@@ -42,12 +42,13 @@ func NewBackend(name string, threads int) (kernels.Backend, error) {
 }
 
 // Auto returns the backend that the name auto stands for: the GPU of a Mac with
-// Apple silicon, else the CPU, and then why it is not the GPU.
-func Auto(threads int) (b kernels.Backend, why error) {
-	if b, why = onMetal(driver.Open()); why != nil {
-		b = cpu.New(cpu.Options{Threads: threads})
+// Apple silicon, or else the CPU and why it is not the GPU.
+func Auto(threads int) (b kernels.Backend, why string) {
+	b, err := onMetal(driver.Open())
+	if err != nil {
+		return cpu.New(cpu.Options{Threads: threads}), err.Error()
 	}
-	return b, why
+	return b, ""
 }
 
 func onMetal(d metal.Device, err error) (kernels.Backend, error) {
@@ -64,8 +65,8 @@ func (t *Trainer) newBackend() (kernels.Backend, error) {
 		return NewBackend(t.cfg.Backend, t.cfg.Threads)
 	}
 	b, why := Auto(t.cfg.Threads)
-	if why != nil && runtime.GOOS == "darwin" {
-		t.options.Log.Info("the CPU is used: " + why.Error())
+	if why != "" && runtime.GOOS == "darwin" {
+		t.options.Log.Info("the CPU is used: " + why)
 	}
 	return b, nil
 }

@@ -64,8 +64,8 @@ func found(w io.Writer) {
 	defer b.Close()
 	info := b.Info()
 	fmt.Fprintf(w, "auto       %s, %s\n", info.Name, info.Detail)
-	if why != nil && runtime.GOOS == "darwin" {
-		fmt.Fprintf(w, "           %v\n", why)
+	if why != "" && runtime.GOOS == "darwin" {
+		fmt.Fprintf(w, "           %s\n", why)
 	}
 	fmt.Fprintf(w, "program    %s\n", versions())
 }
