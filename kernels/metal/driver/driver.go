@@ -18,11 +18,13 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
 	"graft/kernels"
 	"graft/kernels/metal"
 )
+
+// oldestFamily is Apple7, that of the M1, as MTLGPUFamily numbers them: it brought
+// matrices of a SIMD-group, which the kernels need.
+const oldestFamily = 1007
 
 // device is the Mac's GPU.
 type device struct {
@@ -84,7 +86,7 @@ func (d *device) open() (err error) {
 	if C.gm_family(d.p, oldestFamily) == 0 {
 		return fmt.Errorf("metal: %s is not Apple silicon (GPU family Apple7 or newer), which the kernels need; backend: cpu works everywhere", d.info.Name)
 	}
-	version, _ := unix.Sysctl("kern.osproductversion")
+	version, build := system()
 	if err := newEnough(version); err != nil {
 		return err
 	}
@@ -94,7 +96,6 @@ func (d *device) open() (err error) {
 	if d.queue = C.gm_queue(d.p); d.queue == nil {
 		return errors.New("metal: no command queue to be had: restart the Mac")
 	}
-	build, _ := unix.Sysctl("kern.osversion")
 	if d.path = archivePath(d.sources, d.info.Name, build); d.path != "" {
 		path := C.CString(d.path)
 		defer C.free(unsafe.Pointer(path))

@@ -11,14 +11,20 @@ import (
 
 	mac "github.com/progrium/macdriver/macos/metal"
 	"github.com/progrium/macdriver/objc"
+	"golang.org/x/sys/unix"
 
 	"graft/kernels/metal"
 )
 
-// Families of GPUs, as MTLGPUFamily numbers them. The kernels need simdgroup
-// matrices, which came with Apple7 (the M1).
-const oldestFamily = 1007
+// system returns the version of macOS, such as "15.1", and its build, where they
+// are told.
+func system() (version, build string) {
+	version, _ = unix.Sysctl("kern.osproductversion")
+	build, _ = unix.Sysctl("kern.osversion")
+	return version, build
+}
 
+// families of GPUs, as MTLGPUFamily numbers them.
 var families = []struct {
 	code C.int64_t
 	name string

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -118,14 +119,21 @@ func TestDarwinTypes(t *testing.T) {
 	}
 }
 
-// TestDarwinTypesCatches plants mistakes in a copy of the driver and of what it
-// is built from.
-func TestDarwinTypesCatches(t *testing.T) {
-	root := t.TempDir()
+// module copies the packages that the driver is built from to a module of their
+// own.
+func module(t *testing.T) (root, driver string) {
+	t.Helper()
+	root = t.TempDir()
 	for _, dir := range []string{"", "internal/units", "kernels", "kernels/kerneltest", "kernels/random", "kernels/reference", "kernels/metal", "kernels/metal/driver"} {
 		copyFiles(t, filepath.Join("../../..", dir), "*.*", filepath.Join(root, dir))
 	}
-	driver := filepath.Join(root, "kernels/metal/driver")
+	return root, filepath.Join(root, "kernels/metal/driver")
+}
+
+// TestDarwinTypesCatches plants mistakes in a copy of the driver and of what it
+// is built from.
+func TestDarwinTypesCatches(t *testing.T) {
+	root, driver := module(t)
 	plant(t, filepath.Join(driver, "driver.go"), "run[unsafe.Pointer](d,", "run[int](d,")
 	plant(t, filepath.Join(driver, "info.go"), "int(d.MaxBufferLength())", "d.MaxBufferLength()")
 	plant(t, filepath.Join(driver, "device_test.go"), "float32(i%97) / 50", "i % 97")
@@ -137,5 +145,34 @@ func TestDarwinTypesCatches(t *testing.T) {
 		if err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v, %q, want %q", err, out, want)
 		}
+	}
+}
+
+// TestCgo builds driver.go with cgo on a GPU that is written in C (testdata/fake),
+// and runs the tests there: what the Go side hands to C is then known to arrive,
+// and all objects to be released.
+func TestCgo(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the fake GPU is for Linux")
+	}
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("driver.go is not run with cgo: there is no gcc")
+	}
+	_, driver := module(t)
+	for _, name := range []string{"driver.m", "driver_other.go", "info.go", "device_test.go", "mac_test.go"} {
+		if err := os.Remove(filepath.Join(driver, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copyFiles(t, "testdata/fake", "*.*", driver)
+	file := filepath.Join(driver, "driver.go")
+	plant(t, file, "//go:build darwin && cgo", "//go:build cgo")
+	plant(t, file, "-fobjc-arc", "-Wall -Werror")
+	plant(t, file, "// #cgo LDFLAGS: -framework Metal -framework Foundation\n", "")
+	c := exec.Command("go", "test", "-count=1", ".")
+	c.Dir = driver
+	c.Env = append(os.Environ(), "CGO_ENABLED=1", "CC=gcc")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
