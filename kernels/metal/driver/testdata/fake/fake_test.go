@@ -31,7 +31,7 @@ func TestDriver(t *testing.T) {
 	defer unix.Munmap(mapped)
 	heap := make([]byte, 1<<20)
 	wrapped := map[string]metal.Memory{}
-	for name, data := range map[string][]byte{"aligned": mapped[48:], "odd": mapped[40:], "small": mapped[:100], "heap": heap[:1<<19]} {
+	for name, data := range map[string][]byte{"aligned": mapped[48:], "words": mapped[40:], "odd": mapped[42:], "small": mapped[:100], "heap": heap[:1<<19]} {
 		data[7] = 42
 		if wrapped[name], err = d.Wrap(data); err != nil {
 			t.Fatal(err)
@@ -41,6 +41,10 @@ func TestDriver(t *testing.T) {
 			t.Errorf("%s: byte 7 is %d, size %d", name, got[0], wrapped[name].Size())
 		}
 		data[7] = 0
+	}
+
+	if n := wrapped["words"].Skew(); n != 8 {
+		t.Errorf("skew %d, want 8", n)
 	}
 
 	list := []metal.Launch{
