@@ -78,9 +78,10 @@ type Config struct {
 		MaxTokens int      `yaml:"max_tokens" harmless:"yes" help:"of an answer"`
 	} `yaml:"sample"`
 
-	Backend string `yaml:"backend" harmless:"yes" help:"auto (metal on a Mac with Apple silicon, else cpu), cpu, metal or reference (float64)"`
-	Threads int    `yaml:"threads" harmless:"yes" help:"of the CPU; 0: all that the process may use"`
-	Profile bool   `yaml:"profile" harmless:"yes" help:"print where the time went, and write profile.json"`
+	Backend   string `yaml:"backend" harmless:"yes" help:"auto (metal on a Mac with Apple silicon, else cpu), cpu, metal or reference (float64)"`
+	Precision string `yaml:"precision" help:"of activations: float32, or on a GPU bfloat16 or float16; parameters and sums are float32"`
+	Threads   int    `yaml:"threads" harmless:"yes" help:"of the CPU; 0: all that the process may use"`
+	Profile   bool   `yaml:"profile" harmless:"yes" help:"print where the time went, and write profile.json"`
 }
 
 // Values of keys that are words.
@@ -93,7 +94,7 @@ const (
 // Defaults returns the configuration before anything is set.
 func Defaults() Config {
 	var c Config
-	c.Mode, c.Backend, c.Profile = LoRA, "auto", true
+	c.Mode, c.Backend, c.Precision, c.Profile = LoRA, "auto", "float32", true
 	c.Data.Format, c.Data.MaskPrompt, c.Data.MaxLength, c.Data.TooLong, c.Data.Shuffle = "auto", true, 2048, "error", true
 	c.LoRA.Rank, c.LoRA.Alpha, c.LoRA.Init = 16, 32, "default"
 	c.LoRA.Targets = Targets{Pattern: "all-linear"}
@@ -149,6 +150,7 @@ func (c *Config) problems() []problem {
 	k.that(c.Data.Train != "", "data.train", "missing: name a file of JSON lines")
 	k.word("mode", c.Mode, LoRA, Full)
 	k.word("backend", c.Backend, "auto", "cpu", "metal", "reference")
+	k.word("precision", c.Precision, "float32", "bfloat16", "float16")
 	k.count("threads", c.Threads, 0, 4096)
 
 	k.word("data.format", c.Data.Format, "auto", "text", "completion")

@@ -25,48 +25,74 @@ func OpenMetal() (metal.Device, error) {
 	return driver.Open()
 }
 
-// NewBackend returns the backend of a name, as the config has it.
-func NewBackend(name string, threads int) (kernels.Backend, error) {
-	switch name {
-	case "auto":
-		b, _ := Auto(threads)
-		return b, nil
-	case "cpu":
-		return cpu.New(cpu.Options{Threads: threads}), nil
+// BackendOptions choose a backend, as the config has it.
+type BackendOptions struct {
+	Name      string // auto, cpu, metal or reference
+	Precision string // float32, bfloat16 or float16; "" is float32
+	Threads   int    // of the CPU; 0: as many as the process may use
+}
+
+// precisions are the types of activations by their names in the config.
+var precisions = map[string]kernels.DType{"": kernels.F32, "float32": kernels.F32, "bfloat16": kernels.BF16, "float16": kernels.F16}
+
+// Open returns the backend.
+func (o BackendOptions) Open() (kernels.Backend, error) {
+	b, _, err := o.open()
+	return b, err
+}
+
+// open also says why auto, the GPU of a Mac with Apple silicon or else the CPU,
+// is not the GPU.
+func (o BackendOptions) open() (b kernels.Backend, why string, err error) {
+	activations, ok := precisions[o.Precision]
+	if !ok {
+		return nil, "", fmt.Errorf("precision: there is no %s; float32, bfloat16 and float16 are", o.Precision)
+	}
+	switch o.Name {
 	case "metal":
-		return onMetal(OpenMetal())
-	case "reference":
-		return reference.New(), nil
+		b, err = onMetal(OpenMetal, activations)
+		return b, "", err
+	case "auto":
+		if b, err = onMetal(driver.Open, activations); err == nil {
+			return b, "", nil
+		}
+		why = err.Error()
+	case "cpu", "reference":
+	default:
+		return nil, "", fmt.Errorf("backend: there is no %s; auto, cpu, metal and reference are", o.Name)
 	}
-	return nil, fmt.Errorf("backend: there is no %s; auto, cpu, metal and reference are", name)
+	if activations != kernels.F32 {
+		return nil, "", fmt.Errorf("precision: %s is for backend metal; the others compute in float32 or wider", o.Precision)
+	}
+	if o.Name == "reference" {
+		return reference.New(), "", nil
+	}
+	return cpu.New(cpu.Options{Threads: o.Threads}), why, nil
 }
 
-// Auto returns the backend that the name auto stands for: the GPU of a Mac with
-// Apple silicon, or else the CPU and why it is not the GPU.
-func Auto(threads int) (b kernels.Backend, why string) {
-	b, err := onMetal(driver.Open())
-	if err != nil {
-		return cpu.New(cpu.Options{Threads: threads}), err.Error()
-	}
-	return b, ""
-}
-
-func onMetal(d metal.Device, err error) (kernels.Backend, error) {
+func onMetal(open func() (metal.Device, error), activations kernels.DType) (kernels.Backend, error) {
+	d, err := open()
 	if err != nil {
 		return nil, err
 	}
-	return metal.New(d, metal.Options{}), nil
+	return metal.New(d, metal.Options{Activations: activations}), nil
+}
+
+// Auto returns what backend auto is here, and why it is not the GPU.
+func Auto() (b kernels.Backend, why string) {
+	b, why, err := BackendOptions{Name: "auto"}.open()
+	if err != nil {
+		panic(err) // the CPU is always there
+	}
+	return b, why
 }
 
 // newBackend returns the config's backend. On a Mac it says why auto is not the
 // GPU; elsewhere nobody expects it to be.
 func (t *Trainer) newBackend() (kernels.Backend, error) {
-	if t.cfg.Backend != "auto" {
-		return NewBackend(t.cfg.Backend, t.cfg.Threads)
-	}
-	b, why := Auto(t.cfg.Threads)
+	b, why, err := BackendOptions{t.cfg.Backend, t.cfg.Precision, t.cfg.Threads}.open()
 	if why != "" && runtime.GOOS == "darwin" {
 		t.options.Log.Info("the CPU is used: " + why)
 	}
-	return b, nil
+	return b, err
 }

@@ -6,20 +6,25 @@ import (
 	"testing"
 )
 
-func TestNewBackend(t *testing.T) {
+func TestBackendOptions(t *testing.T) {
 	for _, name := range []string{"cpu", "reference"} {
-		b, err := NewBackend(name, 1)
+		b, err := BackendOptions{Name: name, Threads: 1}.Open()
 		if err != nil || b.Info().Name != name {
 			t.Fatalf("%s: %v, %v", name, b, err)
 		}
 		b.Close()
 	}
-	if _, err := NewBackend("cuda", 1); err == nil {
+	if _, err := (BackendOptions{Name: "cuda", Threads: 1}).Open(); err == nil {
 		t.Error("a backend that there is not")
 	}
-	b, why := Auto(1)
+	for _, o := range []BackendOptions{{Name: "cpu", Precision: "bfloat16"}, {Name: "reference", Precision: "float16"}, {Name: "cpu", Precision: "int8"}} {
+		if _, err := o.Open(); err == nil || !strings.Contains(err.Error(), "precision") {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+	b, why := Auto()
 	defer b.Close()
-	same, err := NewBackend("auto", 1)
+	same, err := BackendOptions{Name: "auto"}.Open()
 	if err != nil || same.Info() != b.Info() {
 		t.Errorf("auto: %v and %v, %v", same, b, err)
 	}
@@ -31,7 +36,7 @@ func TestNewBackend(t *testing.T) {
 		return
 	}
 	t.Setenv(emulatorVariable, "")
-	_, err = NewBackend("metal", 1)
+	_, err = BackendOptions{Name: "metal", Threads: 1}.Open()
 	if err == nil || err.Error() != why || !strings.Contains(why, "Metal needs macOS") {
 		t.Errorf("metal: %v, but auto: %q", err, why)
 	}
@@ -40,16 +45,16 @@ func TestNewBackend(t *testing.T) {
 // TestEmulator: what the environment names is opened for metal, not for auto.
 func TestEmulator(t *testing.T) {
 	t.Setenv(emulatorVariable, "nowhere/emulator")
-	if _, err := NewBackend("metal", 1); err == nil || strings.Contains(err.Error(), "needs macOS") {
+	if _, err := (BackendOptions{Name: "metal", Threads: 1}).Open(); err == nil || strings.Contains(err.Error(), "needs macOS") {
 		t.Errorf("no emulator: %v", err)
 	}
-	b, err := NewBackend("auto", 1)
+	b, err := BackendOptions{Name: "auto", Threads: 1}.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Close()
 	emulate(t)
-	b, err = NewBackend("metal", 1)
+	b, err = BackendOptions{Name: "metal", Threads: 1}.Open()
 	if err != nil || b.Info().Name != "metal" {
 		t.Fatalf("%v, %v", b, err)
 	}

@@ -51,7 +51,7 @@ const (
 
 func (t *Trainer) fingerprint() fingerprints {
 	info := t.backend.Info()
-	f := fingerprints{Model: t.model.Fingerprint(), Train: t.trainSet.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Float)}
+	f := fingerprints{Model: t.model.Fingerprint(), Train: t.trainSet.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Activations())}
 	if t.validSet != nil {
 		f.Valid = t.validSet.Hash()
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"graft/benchmark"
-	"graft/kernels"
 	"graft/profile"
 	"graft/trainer"
 )
@@ -33,8 +32,10 @@ Flags:
 func bench(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("train bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	backend := flags.String("backend", "auto", "`name` of the backend: auto, cpu, metal or reference")
-	threads := flags.Int("threads", 0, "`number` of threads; 0: as many as the process may use")
+	var backend trainer.BackendOptions
+	flags.StringVar(&backend.Name, "backend", "auto", "`name` of the backend: auto, cpu, metal or reference")
+	flags.StringVar(&backend.Precision, "precision", "float32", "`type` of activations: float32, or on a GPU bfloat16 or float16")
+	flags.IntVar(&backend.Threads, "threads", 0, "`number` of threads; 0: as many as the process may use")
 	each := flags.Duration("time", 300*time.Millisecond, "how long each case is timed")
 	only := flags.String("only", "", "`regexp` of what to time, as in \"softmax|attention\"")
 	file := flags.String("json", "", "`file` for the rows, as JSON")
@@ -52,7 +53,7 @@ func bench(args []string, stdout, stderr io.Writer) int {
 	if code, done := parse(flags, args); done {
 		return code
 	}
-	err := errors.Join(between("threads", *threads, 0, 1024), between("batch", s.Batch, 1, 1<<16), between("length", s.Length, 2, 1<<20),
+	err := errors.Join(between("threads", backend.Threads, 0, 1024), between("batch", s.Batch, 1, 1<<16), between("length", s.Length, 2, 1<<20),
 		between("rank", s.Rank, 1, 1<<12), between("steps", s.Steps, 1, 1<<20), between("time", int(each.Milliseconds()), 0, 3_600_000))
 	pattern, perr := regexp.Compile(*only)
 	if perr != nil {
@@ -63,8 +64,7 @@ func bench(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	o := benchmark.Options{Time: *each, Only: pattern,
-		Open: func() (kernels.Backend, error) { return trainer.NewBackend(*backend, *threads) }}
+	o := benchmark.Options{Time: *each, Only: pattern, Open: backend.Open}
 	if err := timeAll(ctx, s, o, *file, stdout); err != nil {
 		return report(stderr, err)
 	}

@@ -60,7 +60,7 @@ func found(w io.Writer) {
 		fmt.Fprintf(w, "memory     %s\n", units.Bytes(n))
 	}
 	fmt.Fprintf(w, "metal      %s\n", metalLine())
-	b, why := trainer.Auto(0)
+	b, why := trainer.Auto()
 	defer b.Close()
 	info := b.Info()
 	fmt.Fprintf(w, "auto       %s, %s\n", info.Name, info.Detail)
