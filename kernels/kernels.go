@@ -57,6 +57,10 @@ type Info struct {
 	// Activation is the type of what has a row for each token, where it is
 	// narrower than Float; else 0.
 	Activation DType
+
+	// ClockCosts is set where Run takes longer with a clock, as on a GPU, which
+	// then gets each operation by itself.
+	ClockCosts bool
 }
 
 // Activations returns the type of activations.

@@ -182,3 +182,56 @@ func TestCacheKeepsOthers(t *testing.T) {
 		t.Errorf("%+v", known)
 	}
 }
+
+// costly is a backend whose clock costs: it tells each operation a second.
+type costly struct {
+	kernels.Backend
+	clocked, runs int
+}
+
+func (c *costly) Info() kernels.Info { return kernels.Info{ClockCosts: true} }
+
+func (c *costly) Run(ops []kernels.Op, clock kernels.Clock) error {
+	c.runs++
+	if clock == nil {
+		time.Sleep(time.Millisecond)
+		return nil
+	}
+	c.clocked++
+	for i := range ops {
+		clock(i, time.Duration(1+2*i)*time.Second)
+	}
+	return nil
+}
+
+// TestSomeRuns: where the clock costs, some runs are measured, and the others are
+// divided among the passes like those.
+func TestSomeRuns(t *testing.T) {
+	p := New()
+	zero := func() kernels.Op { return &kernels.Zero{Out: tensor(1, 1)} }
+	r := p.Recorder([]kernels.Op{zero(), zero()}, []program.Label{{Pass: program.Forward}, {Pass: program.Backward}})
+	b := &costly{}
+	for i := range 70 {
+		r.Begin()
+		if err := r.Run(b); err != nil {
+			t.Fatal(err)
+		}
+		f, back := r.Passes(program.Forward), r.Passes(program.Backward)
+		if i%32 == 0 {
+			if f != time.Second || back != 3*time.Second {
+				t.Errorf("run %d: %v and %v", i, f, back)
+			}
+			continue
+		}
+		if f < time.Millisecond/4 || back < 3*f-time.Microsecond || back > 3*f+time.Microsecond {
+			t.Errorf("run %d: %v and %v", i, f, back)
+		}
+	}
+	if b.runs != 70 || b.clocked != 3 {
+		t.Errorf("%d of %d runs were measured", b.clocked, b.runs)
+	}
+	var out strings.Builder
+	if err := p.Table(&out, Peaks{}); err != nil || !strings.Contains(out.String(), "one in 32") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}

@@ -4,8 +4,8 @@
 //
 //	prof := profile.New()
 //	rec := prof.Recorder(prog.Ops, prog.Labels)
-//	rec.Begin()                       // before each run of the program
-//	backend.Run(prog.Ops, rec.Clock)
+//	rec.Begin()                       // before each step
+//	rec.Run(backend)
 //	prof.Table(os.Stdout, peaks)
 //
 // FLOPs and bytes are those of each operation's formula at its actual size
@@ -78,7 +78,14 @@ type Recorder struct {
 	moved  [][]*kernels.Tensor // what each operation moves, twice where it reads and writes; nil: ask Traffic
 	sums   []sum
 	times  []time.Duration // of each operation since Begin
+
+	runs       int
+	some       bool          // the clock costs, so only some runs are measured
+	unmeasured time.Duration // of the other runs since Begin
 }
+
+// measuredEvery is how often a run is measured where the clock costs.
+const measuredEvery = 32
 
 type sum struct {
 	calls        int
@@ -105,17 +112,47 @@ func (p *Profile) Recorder(ops []kernels.Op, labels []program.Label) *Recorder {
 	return r
 }
 
-// Begin forgets the times that Passes sums up.
-func (r *Recorder) Begin() { clear(r.times) }
+// Run runs the program and measures its operations; where that takes longer, in
+// the first run and in every 32nd from there.
+func (r *Recorder) Run(b kernels.Backend) error {
+	if r.runs == 0 {
+		r.some = b.Info().ClockCosts
+	}
+	r.runs++
+	if !r.some || r.runs%measuredEvery == 1 {
+		return b.Run(r.ops, r.Clock)
+	}
+	began := time.Now()
+	err := b.Run(r.ops, nil)
+	r.unmeasured += time.Since(began)
+	return err
+}
 
-// Passes returns the time in a pass since Begin.
+// Begin forgets the times that Passes sums up.
+func (r *Recorder) Begin() {
+	clear(r.times)
+	r.unmeasured = 0
+}
+
+// Passes returns the time in a pass since Begin. Runs that were not measured
+// count with the share that the pass has in those that were.
 func (r *Recorder) Passes(p program.Pass) (sum time.Duration) {
 	for i, d := range r.times {
 		if r.labels[i].Pass == p {
 			sum += d
 		}
 	}
-	return sum
+	if r.unmeasured == 0 {
+		return sum
+	}
+	var pass, all time.Duration
+	for i, s := range r.sums {
+		all += s.took
+		if r.labels[i].Pass == p {
+			pass += s.took
+		}
+	}
+	return sum + time.Duration(ratio(float64(pass), float64(all))*float64(r.unmeasured))
 }
 
 // Clock is a kernels.Clock. It runs after every operation, so it allocates
@@ -214,6 +251,12 @@ func ByPass(r Row) Row { return Row{Pass: r.Pass, Layer: -1} }
 func (p *Profile) Table(w io.Writer, peaks Peaks) error {
 	rows := p.Rows()
 	t := table{w: w, peaks: peaks}
+	for _, r := range p.recorders {
+		if r.some {
+			t.printf("measured in the first run of each program and one in %d from there, since measuring takes longer here\n", measuredEvery)
+			break
+		}
+	}
 	for _, r := range rows {
 		t.total += r.Seconds
 	}

@@ -71,7 +71,7 @@ func (t *Trainer) step(ctx context.Context) (metrics, error) {
 		began := time.Now()
 		t.fill(t.trainSet, examples, t.trainRun, m)
 		m.data += time.Since(began)
-		if err := t.backend.Run(t.trainRun.Ops, t.recordStep.Clock); err != nil {
+		if err := t.recordStep.Run(t.backend); err != nil {
 			return m, fmt.Errorf("step %d: %w", m.Step, err)
 		}
 		loss += total(t.trainRun.Loss)
@@ -84,7 +84,7 @@ func (t *Trainer) step(ctx context.Context) (metrics, error) {
 	}
 	m.LR = t.schedule.At(m.Step)
 	t.update.Set(m.Step, m.Tokens, m.LR)
-	if err := t.backend.Run(t.update.Ops, t.recordUpdate.Clock); err != nil {
+	if err := t.recordUpdate.Run(t.backend); err != nil {
 		return m, fmt.Errorf("step %d: %w", m.Step, err)
 	}
 	if m.GradNorm = t.update.Norm(); !finite(m.GradNorm) {
@@ -111,7 +111,7 @@ func (t *Trainer) evaluate(ctx context.Context) (float64, error) {
 			return 0, ctx.Err()
 		}
 		t.fill(t.validSet, sequence(i, min(i+t.cfg.Train.BatchSize, t.validSet.Len())), t.evalRun, metrics{})
-		if err := t.backend.Run(t.evalRun.Ops, t.recordEval.Clock); err != nil {
+		if err := t.recordEval.Run(t.backend); err != nil {
 			return 0, fmt.Errorf("validation: %w", err)
 		}
 		loss += total(t.evalRun.Loss)
