@@ -12,8 +12,16 @@ struct GatedParams {
     uint act; // 0: SiLU, 1: GELU, 2: its tanh approximation
 };
 
-// 1 / (1 + e^-x); beyond 80 e^-x would be no float.
-inline float sigmoid(float x) { return x < -80.0f ? 0.0f : 1.0f / (1.0f + exp(min(-x, 80.0f))); }
+// 1 / (1 + e^-x), and what it lacks to 1: as a difference that would lose its
+// digits. Beyond 80, where e^-x is soon no float, it lacks nothing.
+inline float2 sigmoid(float x)
+{
+    const float far = fabs(x);
+    const float e = far > 80.0f ? 0.0f : exp(-min(far, 80.0f));
+    const float large = 1.0f / (1.0f + e);
+    const float small = e * large;
+    return x < 0.0f ? float2(small, large) : float2(large, small);
+}
 
 // The standard normal distribution at x, from the fit of erfc in Numerical
 // Recipes (Press et al.), good to 1.2e-7.
@@ -40,9 +48,9 @@ inline float normal_below(float x)
 inline float2 activation(uint act, float x)
 {
     if (act == 0) {
-        const float s = sigmoid(x);
+        const float2 s = sigmoid(x);
         const float near = clamp(x, -80.0f, 80.0f);
-        return float2(x * s, s * (1.0f + near * (1.0f - s)));
+        return float2(x * s.x, s.x * fma(near, s.y, 1.0f));
     }
     const float near = clamp(x, -20.0f, 20.0f);
     if (act == 1) {
@@ -51,8 +59,8 @@ inline float2 activation(uint act, float x)
     }
     const float linear = 1.5957691216f; // 2 * sqrt(2 / pi): tanh by way of the sigmoid
     const float cubic = linear * 0.044715f;
-    const float s = sigmoid(near * fma(near * near, cubic, linear));
-    return float2(x * s, s + near * s * (1.0f - s) * fma(near * near, 3.0f * cubic, linear));
+    const float2 s = sigmoid(near * fma(near * near, cubic, linear));
+    return float2(x * s.x, s.x * fma(near * s.y, fma(near * near, 3.0f * cubic, linear), 1.0f));
 }
 
 template <typename T>
