@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"graft/benchmark"
 	"graft/internal/units"
 	"graft/kernels"
 	"graft/kernels/cpu"
@@ -25,6 +26,7 @@ const doctorUsage = `train doctor says what this machine has, and whether it com
 
   train doctor        what was found, and some cases of every kernel on every device
   train doctor -all   all cases, which takes minutes
+  train doctor -model smollm2   also how many launches a training step of a model takes on a GPU
 
 Results are compared with the reference, in float64. The exit code is 1 if any are wrong.
 
@@ -39,6 +41,7 @@ func doctor(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("train doctor", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	all := flags.Bool("all", false, "check all cases, not some of each kernel")
+	folder := flags.String("model", "", "`folder` of a model whose launches are counted")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, doctorUsage)
 		flags.PrintDefaults()
@@ -47,6 +50,9 @@ func doctor(args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	found(stdout)
+	if err := launches(stdout, *folder); err != nil {
+		return report(stderr, err)
+	}
 	if err := checkDevices(stdout, devices(), *all); err != nil {
 		return report(stderr, err)
 	}
@@ -68,6 +74,20 @@ func found(w io.Writer) {
 		fmt.Fprintf(w, "           %s\n", why)
 	}
 	fmt.Fprintf(w, "program    %s\n", versions())
+}
+
+// launches prints how often the GPU is asked to do something in a training step of
+// a model. That can be counted on any machine.
+func launches(w io.Writer, folder string) error {
+	if folder == "" {
+		return nil
+	}
+	forward, backward, err := benchmark.Dispatches(benchmark.StepOptions{Model: folder, Batch: 4, Length: 256, Rank: 16})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "launches   on a GPU a layer takes %d forward and %d backward, with adapters on all linear layers\n", forward, backward)
+	return nil
 }
 
 // metalLine describes the GPU, or says why there is none.

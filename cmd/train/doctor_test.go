@@ -29,6 +29,12 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("no %q in\n%s", w, stdout)
 		}
 	}
+	if code, stdout, _ := command("doctor", "-model", "../../configs/demo/model"); code != 0 || !strings.Contains(stdout, "launches   on a GPU a layer takes 1") {
+		t.Errorf("-model: exit code %d\n%s", code, stdout)
+	}
+	if code, _, stderr := command("doctor", "-model", "nowhere"); code != exitError || !strings.Contains(stderr, "nowhere") {
+		t.Errorf("-model nowhere: exit code %d, %q", code, stderr)
+	}
 	if code, _, help := command("doctor", "-h"); code != 0 || !strings.Contains(help, "-all") {
 		t.Errorf("-h: exit code %d, %q", code, help)
 	}

@@ -130,7 +130,7 @@ func (e *encoder) group(ops []kernels.Op) {
 	case *kernels.Gather:
 		e.gather(ops)
 	case *kernels.Scatter:
-		e.scatter(o)
+		e.scatter(ops)
 	case *kernels.CrossEntropy:
 		e.crossEntropy(o)
 	case *kernels.Sum:

@@ -235,12 +235,12 @@ type rowsParams struct {
 
 var _ = [1]struct{}{}[unsafe.Sizeof(rowsParams{})-28]
 
-// gatherParams is GatherParams of rows.metal.
-type gatherParams struct {
+// rowsPair is RowsPair of rows.metal.
+type rowsPair struct {
 	part [2]rowsParams
 }
 
-var _ = [1]struct{}{}[unsafe.Sizeof(gatherParams{})-56]
+var _ = [1]struct{}{}[unsafe.Sizeof(rowsPair{})-56]
 
 // softmaxParams is SoftmaxParams of softmax.metal.
 type softmaxParams struct {

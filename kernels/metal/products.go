@@ -87,9 +87,14 @@ func canJoinProducts(list []kernels.Op, op kernels.Op) bool {
 	return terms <= maxTerms && inputs <= maxInputs && commonSide(all) > 0
 }
 
+// littleWork is how many multiply-adds of 64 × 64 elements take about as long as a
+// launch.
+const littleWork = 4096
+
 // commonSide returns the side of tiles that outputs share: their own, or the
-// large one where the small outputs add little to the work of the others. It is
-// 0 where they had better not share a launch.
+// large one where the small outputs add little to the work of the others, or the
+// small one where there is little work at all. It is 0 where they had better not
+// share a launch.
 func commonSide(list []sum) int {
 	small, large := 0, 0 // multiply-adds with large tiles
 	for i := range list {
@@ -109,6 +114,8 @@ func commonSide(list []sum) int {
 		return 32
 	case small <= large/4:
 		return 64
+	case large <= littleWork:
+		return 32
 	}
 	return 0
 }

@@ -13,19 +13,34 @@ func (e *encoder) embedGrad(o *kernels.EmbedGrad) {
 }
 
 func (e *encoder) gather(ops []kernels.Op) {
-	var p gatherParams
-	buffers := make([]Binding, 6)
-	size := grid(0, 0, len(ops))
-	for i, op := range ops {
+	var r rowsLaunch
+	for _, op := range ops {
 		o := op.(*kernels.Gather)
-		p.part[i] = rowsParams{rows: u(o.Out.Rows), cols: u(o.Out.Cols), fromStride: u(o.X.Stride), toStride: u(o.Out.Stride)}
-		copy(buffers[3*i:], []Binding{bind(o.Rows), e.act(o.X), e.act(o.Out)})
-		size[0], size[1] = max(size[0], blocks(o.Out.Cols, rowThreads)), max(size[1], o.Out.Rows)
+		r.add(e, o.Rows, o.X, o.Out)
 	}
-	launch(e, e.typed("gather"), size, rowThreads, &p, buffers...)
+	launch(e, e.typed("gather"), grid(blocks(r.cols, rowThreads), r.rows, len(ops)), rowThreads, &r.params, r.buffers[:]...)
 }
 
-func (e *encoder) scatter(o *kernels.Scatter) {
-	p := rowsParams{cols: u(o.Out.Cols), count: u(o.Rows.Rows), fromStride: u(o.X.Stride), toStride: u(o.Out.Stride)}
-	launch(e, e.typed("scatter"), grid(o.Out.Rows, 1, 1), rowThreads, &p, bind(o.Rows), e.act(o.X), e.act(o.Out))
+func (e *encoder) scatter(ops []kernels.Op) {
+	var r rowsLaunch
+	for _, op := range ops {
+		o := op.(*kernels.Scatter)
+		r.add(e, o.Rows, o.X, o.Out)
+	}
+	launch(e, e.typed("scatter"), grid(1, r.rows, len(ops)), rowThreads, &r.params, r.buffers[:]...)
+}
+
+// rowsLaunch collects one or two operations.
+type rowsLaunch struct {
+	params     rowsPair
+	buffers    [6]Binding
+	n          int
+	rows, cols int // the most of either
+}
+
+func (r *rowsLaunch) add(e *encoder, rows, x, out *kernels.Tensor) {
+	r.params.part[r.n] = rowsParams{rows: u(out.Rows), cols: u(out.Cols), count: u(rows.Rows), fromStride: u(x.Stride), toStride: u(out.Stride)}
+	copy(r.buffers[3*r.n:], []Binding{bind(rows), e.act(x), e.act(out)})
+	r.n++
+	r.rows, r.cols = max(r.rows, out.Rows), max(r.cols, out.Cols)
 }

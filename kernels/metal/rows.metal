@@ -62,7 +62,8 @@ kernel void embed_grad(
     }
 }
 
-struct GatherParams {
+// Two operations in one launch: the grid's third dimension says which.
+struct RowsPair {
     RowsParams part[2];
 };
 
@@ -74,8 +75,7 @@ inline void pick(device const int* rows, device const T* x, device T* out, const
     }
 }
 
-// out[n] = x[rows[n]]; two operations in one launch: the grid's third dimension
-// says which.
+// out[n] = x[rows[n]].
 template <typename T>
 kernel void gather(
     device const int* rows0 [[buffer(0)]],
@@ -84,7 +84,7 @@ kernel void gather(
     device const int* rows1 [[buffer(3)]],
     device const T* x1 [[buffer(4)]],
     device T* out1 [[buffer(5)]],
-    constant GatherParams& p [[buffer(6)]],
+    constant RowsPair& p [[buffer(6)]],
     uint3 place [[thread_position_in_grid]])
 {
     if (place.z == 0) {
@@ -94,22 +94,10 @@ kernel void gather(
     }
 }
 
-// out[rows[n]] = x[n], and 0 in all other rows. One threadgroup a row of out,
-// which looks for itself among the indices.
+// The row of out looks for itself among the indices.
 template <typename T>
-kernel void scatter(
-    device const int* rows [[buffer(0)]],
-    device const T* x [[buffer(1)]],
-    device T* out [[buffer(2)]],
-    constant RowsParams& p [[buffer(3)]],
-    uint row [[threadgroup_position_in_grid]],
-    uint tid [[thread_position_in_threadgroup]],
-    uint threads [[threads_per_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint simd [[simdgroup_index_in_threadgroup]],
-    uint simds [[simdgroups_per_threadgroup]])
+inline void put_back(device const int* rows, device const T* x, device T* out, constant RowsParams& p, threadgroup uint* found, uint row, uint tid, uint threads, uint lane, uint simd, uint simds)
 {
-    threadgroup uint found[32];
     uint at = 0; // 1 + the index
     for (uint n = tid; n < p.count; n += threads) {
         at = uint(rows[n]) == row ? n + 1 : at;
@@ -121,8 +109,33 @@ kernel void scatter(
     threadgroup_barrier(mem_flags::mem_threadgroup);
     at = simd_max(lane < simds ? found[lane] : 0u);
     device const T* from = x + ulong(max(at, 1u) - 1) * p.fromStride;
-    for (uint c = tid; c < p.cols; c += threads) {
+    for (uint c = tid; c < p.cols && row < p.rows; c += threads) {
         out[ulong(row) * p.toStride + c] = at > 0 ? from[c] : T(0.0f);
+    }
+}
+
+// out[rows[n]] = x[n], and 0 in all other rows. One threadgroup a row of out.
+template <typename T>
+kernel void scatter(
+    device const int* rows0 [[buffer(0)]],
+    device const T* x0 [[buffer(1)]],
+    device T* out0 [[buffer(2)]],
+    device const int* rows1 [[buffer(3)]],
+    device const T* x1 [[buffer(4)]],
+    device T* out1 [[buffer(5)]],
+    constant RowsPair& p [[buffer(6)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint3 position [[thread_position_in_threadgroup]],
+    uint3 size [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint simd [[simdgroup_index_in_threadgroup]],
+    uint simds [[simdgroups_per_threadgroup]])
+{
+    threadgroup uint found[32];
+    if (place.z == 0) {
+        put_back<T>(rows0, x0, out0, p.part[0], found, place.y, position.x, size.x, lane, simd, simds);
+    } else {
+        put_back<T>(rows1, x1, out1, p.part[1], found, place.y, position.x, size.x, lane, simd, simds);
     }
 }
 

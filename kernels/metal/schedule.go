@@ -47,6 +47,9 @@ func canJoin(list []kernels.Op, op kernels.Op) bool {
 	case *kernels.Gather:
 		_, same := list[0].(*kernels.Gather)
 		return same && len(list) == 1
+	case *kernels.Scatter:
+		_, same := list[0].(*kernels.Scatter)
+		return same && len(list) == 1
 	}
 	return canJoinProducts(list, op)
 }
