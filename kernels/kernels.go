@@ -61,6 +61,11 @@ type Info struct {
 	// ClockCosts is set where Run takes longer with a clock, as on a GPU, which
 	// then gets each operation by itself.
 	ClockCosts bool
+
+	// Apart is how many operations should lie between the last use of memory and
+	// its next, for a backend that runs neighbours together where they do not
+	// share memory.
+	Apart int
 }
 
 // Activations returns the type of activations.

@@ -97,6 +97,7 @@ type writer struct {
 func (in *Instance) begin(recompute bool) *writer {
 	info := in.backend.Info()
 	p := program.New(info.Activations(), info.Float)
+	p.Apart = info.Apart
 	return &writer{
 		Run: Run{
 			Program:   p,

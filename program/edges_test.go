@@ -36,7 +36,8 @@ func TestPlace(t *testing.T) {
 			}
 			most = max(most, n)
 		}
-		height := place(list)
+		apart := r.IntN(3)
+		height := place(list, apart)
 		if height < most || height > sum {
 			t.Fatalf("height %d, alive at one time %d, in all %d", height, most, sum)
 		}
@@ -45,7 +46,7 @@ func TestPlace(t *testing.T) {
 				t.Fatalf("%+v in an arena of %d", a, height)
 			}
 			for _, b := range list[:i] {
-				if a.first <= b.last && b.first <= a.last && a.offset < b.offset+b.bytes && b.offset < a.offset+a.bytes {
+				if a.first <= b.last+apart && b.first <= a.last+apart && a.offset < b.offset+b.bytes && b.offset < a.offset+a.bytes {
 					t.Fatalf("%+v and %+v overlap", a, b)
 				}
 			}

@@ -28,7 +28,8 @@ type Plan struct {
 const alignment = 64
 
 // Plan lays the values out for steps of at most max: each lives from the first
-// operation that touches it to the last.
+// operation that touches it to the last, and takes the place of another Apart
+// operations later at the earliest.
 func (p *Program) Plan(max Counts) *Plan {
 	plan := &Plan{program: p, slots: map[*Value]*slot{}}
 	var order []*slot
@@ -47,7 +48,7 @@ func (p *Program) Plan(max Counts) *Plan {
 		used[s] = true
 	}
 	order = slices.DeleteFunc(order, func(s *slot) bool { return s.first < 0 || !used[s] })
-	plan.Bytes = place(order)
+	plan.Bytes = place(order, p.Apart)
 	return plan
 }
 
@@ -109,15 +110,16 @@ func (p *Program) reads(op kernels.Op, v *Value) int {
 }
 
 // place gives slots offsets, the largest first, each at the lowest offset
-// where it overlaps no slot alive at the same time, and returns the height.
-func place(slots []*slot) int {
+// where it overlaps no slot alive at the same time or less than apart operations
+// before or after, and returns the height.
+func place(slots []*slot, apart int) int {
 	slices.SortStableFunc(slots, func(a, b *slot) int { return cmp.Compare(b.bytes, a.bytes) })
 	var placed []*slot // by offset
 	height := 0
 	for _, s := range slots {
 		at := 0
 		for _, q := range placed {
-			if q.last < s.first || s.last < q.first {
+			if q.last+apart < s.first || s.last+apart < q.first {
 				continue
 			}
 			if q.offset >= at+s.bytes {

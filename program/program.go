@@ -124,6 +124,10 @@ type Program struct {
 	Ops    []kernels.Op
 	Labels []Label // one for each of Ops
 
+	// Apart is how many operations there must be between the last use of a value
+	// and another's use of its memory, as a backend asks for.
+	Apart int
+
 	activation, statistic kernels.DType
 
 	values []*Value

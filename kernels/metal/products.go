@@ -92,27 +92,28 @@ func canJoinProducts(list []kernels.Op, op kernels.Op) bool {
 const littleWork = 4096
 
 // commonSide returns the side of tiles that outputs share: their own, or the
-// large one where the small outputs add little to the work of the others, or the
+// large one where that wastes little beside the work of the others, or the
 // small one where there is little work at all. It is 0 where they had better not
 // share a launch.
 func commonSide(list []sum) int {
-	small, large := 0, 0 // multiply-adds with large tiles
+	large, waste := 0, 0 // multiply-adds of 64 × 64; those of small outputs beyond what small tiles take
 	for i := range list {
 		s := &list[i]
-		work := 0
+		depth := 0
 		for _, f := range s.terms {
-			work += blocks(s.out.Rows, 64) * blocks(s.out.Cols, 64) * f.depth
+			depth += f.depth
 		}
-		if s.side() == 32 {
-			small += work
+		work := 4 * blocks(s.out.Rows, 64) * blocks(s.out.Cols, 64) * depth
+		if s.side() == 64 {
+			large += work / 4
 		} else {
-			large += work
+			waste += (work - blocks(s.out.Rows, 32)*blocks(s.out.Cols, 32)*depth) / 4
 		}
 	}
 	switch {
 	case large == 0:
 		return 32
-	case small <= large/4:
+	case waste <= large/2:
 		return 64
 	case large <= littleWork:
 		return 32
