@@ -32,7 +32,7 @@ type listKey struct {
 }
 
 // mostKept is how many encoded lists are kept: those of a few step sizes.
-const mostKept = 32
+const mostKept = 8
 
 // group is operations that are encoded together, and their launches.
 type group struct {
