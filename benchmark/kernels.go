@@ -14,7 +14,12 @@ type Maker struct {
 	err     error
 }
 
-// Floats returns a matrix in the backend's own float type.
+// Activations returns a matrix of the backend's type of activations.
+func (m *Maker) Activations(name string, rows, cols int) *kernels.Tensor {
+	return m.Weights(name, m.backend.Info().Activations(), rows, cols)
+}
+
+// Floats returns a matrix of its type of parameters and statistics.
 func (m *Maker) Floats(name string, rows, cols int) *kernels.Tensor {
 	return m.Weights(name, m.backend.Info().Float, rows, cols)
 }
@@ -92,7 +97,7 @@ func Kernels() []Group {
 
 func products(m *Maker) []Case {
 	const n = 1024
-	x, out := m.Floats("x", n, n), m.Floats("out", n, n)
+	x, out := m.Activations("x", n, n), m.Activations("out", n, n)
 	var cases []Case
 	for _, d := range []kernels.DType{kernels.F32, kernels.BF16, kernels.F16, kernels.Q8_0, kernels.Q4_0, kernels.Q6_K} {
 		w := m.Weights("w", d, n, n)
@@ -113,9 +118,9 @@ func products(m *Maker) []Case {
 // adapter, forward and backward.
 func linear(m *Maker, t, in, out, rank int) []Case {
 	shape := fmt.Sprintf("%d×%d→%d r%d", t, in, out, rank)
-	x, y, dy, dx := m.Floats("x", t, in), m.Floats("y", t, out), m.Floats("dy", t, out), m.Floats("dx", t, in)
+	x, y, dy, dx := m.Activations("x", t, in), m.Activations("y", t, out), m.Activations("dy", t, out), m.Activations("dx", t, in)
 	w, a, b := m.Floats("w", out, in), m.Floats("a", rank, in), m.Floats("b", out, rank)
-	u, du := m.Floats("u", t, rank), m.Floats("du", t, rank)
+	u, du := m.Activations("u", t, rank), m.Activations("du", t, rank)
 	da, db := m.Floats("da", rank, in), m.Floats("db", out, rank)
 	const scale = 2
 	return []Case{
@@ -141,23 +146,23 @@ func attention(m *Maker, bounds []int32) []Case {
 		n := float64(bounds[i] - bounds[i-1])
 		pairs += n * (n + 1) / 2
 	}
-	f := &kernels.Attention{Q: m.Floats("q", t, heads*dim), K: m.Floats("k", t, shared*dim), V: m.Floats("v", t, shared*dim),
-		Bounds: m.Ints("bounds", bounds), Out: m.Floats("out", t, heads*dim), LSE: m.Floats("lse", t, heads),
+	f := &kernels.Attention{Q: m.Activations("q", t, heads*dim), K: m.Activations("k", t, shared*dim), V: m.Activations("v", t, shared*dim),
+		Bounds: m.Ints("bounds", bounds), Out: m.Activations("out", t, heads*dim), LSE: m.Floats("lse", t, heads),
 		AttentionShape: kernels.AttentionShape{HeadDim: dim, Scale: 0.125, Pairs: pairs}}
 	shape := fmt.Sprintf("%d × T %d, %d/%d heads of %d", len(bounds)-1, t/(len(bounds)-1), heads, shared, dim)
 	return []Case{
 		{Kind: "attention", Shape: shape, Ops: []kernels.Op{f}},
 		{Kind: "attention_grad", Shape: shape, Ops: []kernels.Op{&kernels.AttentionGrad{Q: f.Q, K: f.K, V: f.V, Bounds: f.Bounds, Out: f.Out, LSE: f.LSE,
-			DOut: m.Floats("dout", t, heads*dim), DQ: m.Floats("dq", t, heads*dim), DK: m.Floats("dk", t, shared*dim), DV: m.Floats("dv", t, shared*dim),
+			DOut: m.Activations("dout", t, heads*dim), DQ: m.Activations("dq", t, heads*dim), DK: m.Activations("dk", t, shared*dim), DV: m.Activations("dv", t, shared*dim),
 			AttentionShape: f.AttentionShape}}},
 	}
 }
 
 func loss(m *Maker) []Case {
 	const n, hidden, vocab = 512, 576, 49152
-	x, targets, out := m.Floats("x", n, hidden), m.Ints("targets", upTo(n, vocab)), m.Floats("loss", n, 1)
+	x, targets, out := m.Activations("x", n, hidden), m.Ints("targets", upTo(n, vocab)), m.Floats("loss", n, 1)
 	w := m.Weights("w", kernels.BF16, vocab, hidden)
-	dx := m.Floats("dx", n, hidden)
+	dx := m.Activations("dx", n, hidden)
 	head := func(dx *kernels.Tensor) []kernels.Op {
 		return []kernels.Op{&kernels.CrossEntropy{Terms: []kernels.HeadTerm{{X: x, W: w, Scale: 1, DX: dx}}, Targets: targets, Loss: out, LogitScale: 1}}
 	}
@@ -173,7 +178,7 @@ const (
 
 // rows is what normalises rows, beside a copy of as many bytes.
 func rows(m *Maker) []Case {
-	large := func(name string) *kernels.Tensor { return m.Floats(name, largeRows, largeCols) }
+	large := func(name string) *kernels.Tensor { return m.Activations(name, largeRows, largeCols) }
 	x, y, out := large("x"), large("y"), large("out")
 	weight, inv := m.Floats("weight", 1, largeCols), m.Floats("inv", largeRows, 1)
 	all := make([]int32, largeRows)
@@ -195,7 +200,7 @@ func rows(m *Maker) []Case {
 }
 
 func elementwise(m *Maker) []Case {
-	large := func(name string) *kernels.Tensor { return m.Floats(name, largeRows, largeCols) }
+	large := func(name string) *kernels.Tensor { return m.Activations(name, largeRows, largeCols) }
 	a, b, c, d, e := large("a"), large("b"), large("c"), large("d"), large("e")
 	positions := m.Ints("positions", upTo(largeRows, 2048))
 	freqs, table := m.Weights("freqs", kernels.F64, 1, 32), m.Floats("table", largeRows, 64)
@@ -223,7 +228,7 @@ func generation(m *Maker) []Case {
 		w := m.Weights("w", d, n, n)
 		for _, t := range []int{1, 4, 16} {
 			cases = append(cases, Case{Kind: "product", Shape: fmt.Sprintf("%d×%d→%d %v", t, n, n, d), Ops: []kernels.Op{
-				&kernels.Product{Terms: []kernels.Term{{X: m.Floats("x", t, n), W: w, Scale: 1}}, Out: m.Floats("out", t, n)}}})
+				&kernels.Product{Terms: []kernels.Term{{X: m.Activations("x", t, n), W: w, Scale: 1}}, Out: m.Activations("out", t, n)}}})
 		}
 	}
 	return cases
@@ -244,7 +249,7 @@ func optimizer(m *Maker) []Case {
 // leads are the small shapes of the seed figures.
 func leads(m *Maker) []Case {
 	const rows, cols = 64, 1024
-	x, out := m.Floats("x", rows, cols), m.Floats("out", rows, cols)
+	x, out := m.Activations("x", rows, cols), m.Activations("out", rows, cols)
 	return []Case{
 		{Kind: "softmax", Shape: "4×16×1024", Lead: Lead{41.5e-6, 6e-6}, Ops: []kernels.Op{&kernels.Softmax{X: x, Out: out, Scale: 1}}},
 		{Kind: "rms_norm", Shape: "4×16×1024", Lead: Lead{25.0e-6, 5.5e-6}, Ops: []kernels.Op{
