@@ -10,7 +10,8 @@
 // the reference, with the same inputs, and compares what they write. Around
 // that it checks what a wrong kernel would get away with: outputs start as
 // NaN, every tensor lies between guard bytes (also in the gaps between rows),
-// inputs must be left as they were, and a second run must give the same bits.
+// inputs must be left as they were, and a second run must give the same bits,
+// in a list with another operation of the kind: backends may run them as one.
 //
 // Gradients compares the gradient kinds of a float64 backend with difference
 // quotients of the forward kinds.
@@ -50,11 +51,7 @@ func Forward(r Reporter, b kernels.Backend, tolerance float64) {
 func Quick(r Reporter, b kernels.Backend, tolerance float64) (tried, kinds int) {
 	r.Helper()
 	const nth = 7
-	of := map[string][]*testCase{}
-	for _, c := range cases() {
-		kind, _, _ := strings.Cut(c.name, " ")
-		of[kind] = append(of[kind], c)
-	}
+	of := byKind(cases())
 	for _, kind := range slices.Sorted(maps.Keys(of)) {
 		// From the end: the first cases of many kinds have no rows.
 		for i := len(of[kind]) - 1; i >= 0; i -= nth {
@@ -76,6 +73,23 @@ type testCase struct {
 	// floor is the size of terms that may cancel: errors are not judged by
 	// less.
 	floor float64
+	// beside is a case of the same kind, and of other sizes where there are some.
+	beside *testCase
+}
+
+// kind is what cases of one kind of operation have in common.
+func (c *testCase) kind() string {
+	kind, _, _ := strings.Cut(c.name, " ")
+	return kind
+}
+
+// byKind returns cases by their kind.
+func byKind(all []*testCase) map[string][]*testCase {
+	of := map[string][]*testCase{}
+	for _, c := range all {
+		of[c.kind()] = append(of[c.kind()], c)
+	}
+	return of
 }
 
 // forward runs one case. In half of them, by name, there are gaps between rows.
@@ -85,22 +99,28 @@ func forward(r Reporter, b kernels.Backend, c *testCase, tolerance float64) {
 	name := fmt.Sprintf("%s, gaps of %d", c.name, padding)
 	oracle := reference.New()
 	defer oracle.Close()
-	want := &rig{backend: oracle, round: b.Info().Activations(), padding: padding}
-	first := &rig{backend: b, round: b.Info().Activations(), padding: padding}
-	second := &rig{backend: b, round: b.Info().Activations(), padding: padding}
-	for _, g := range []*rig{want, first, second} {
-		if err := g.backend.Run([]kernels.Op{c.make(g)}, nil); err != nil {
+	on := func(b kernels.Backend, round kernels.DType) *rig {
+		return &rig{backend: b, round: round, padding: padding}
+	}
+	round := b.Info().Activations()
+	want, first, second, beside := on(oracle, round), on(b, round), on(b, round), on(b, round)
+	run := func(g *rig, ops ...kernels.Op) {
+		if err := g.backend.Run(ops, nil); err != nil {
 			r.Errorf("%s: %v", name, err)
 		}
 	}
+	run(want, c.make(want))
+	run(first, c.make(first))
+	run(second, c.beside.make(beside), c.make(second))
 	first.checkMemory(r, name)
+	beside.checkMemory(r, fmt.Sprintf("%s, beside %s", c.beside.name, name))
 	tolerance *= max(1, c.slack)
 	for i, t := range first.tensors {
 		if t.role != input {
 			compare(r, fmt.Sprintf("%s: %s", name, t.t.Name), t.t, want.tensors[i].t, tolerance, max(c.floor, tiny(t.t.DType)))
 		}
 		if !bytes.Equal(t.memory(), second.tensors[i].memory()) {
-			r.Errorf("%s: %s: a second run gave other bits", name, t.t.Name)
+			r.Errorf("%s: %s: a second run, beside %s, gave other bits", name, t.t.Name, c.beside.name)
 		}
 	}
 }
@@ -190,6 +210,9 @@ func (g *rig) activation() kernels.DType { return g.backend.Info().Activations()
 // add makes a tensor between guards. values are row-major, without gaps.
 func (g *rig) add(name string, role role, d kernels.DType, rows, cols, padding int, values []float64) *kernels.Tensor {
 	stride := cols + padding
+	if padding > 0 {
+		stride += len(g.tensors) // matrices as wide have other strides, lest one pass for another
+	}
 	size := d.Size()
 	data := bytes.Repeat([]byte{0xa5}, 2*guardBytes+rows*stride*size)
 	t := &kernels.Tensor{Name: name, DType: d, Rows: rows, Cols: cols, Stride: stride, Off: guardBytes}
