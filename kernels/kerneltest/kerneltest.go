@@ -46,6 +46,20 @@ func Forward(r Reporter, b kernels.Backend, tolerance float64) {
 	}
 }
 
+// Kinds is Forward on the cases of some kinds of operations. It stops after the
+// first case for which the reporter says so.
+func Kinds(r Reporter, b kernels.Backend, tolerance float64, kinds []string, stop func() bool) {
+	r.Helper()
+	for _, c := range cases() {
+		if stop() {
+			return
+		}
+		if slices.Contains(kinds, c.kind()) {
+			forward(r, b, c, tolerance)
+		}
+	}
+}
+
 // Quick is Forward on some cases of each kind, for a look at a machine rather
 // than for tests. It returns how many cases of how many kinds those were.
 func Quick(r Reporter, b kernels.Backend, tolerance float64) (tried, kinds int) {
