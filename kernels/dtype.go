@@ -10,7 +10,9 @@ import (
 type DType uint8
 
 // The element types that files and kernels know. Names follow safetensors, and
-// ggml for the quantised ones, which are of frozen weights only.
+// ggml for the quantised ones, which are of frozen weights only. Affine4 and
+// Affine8 are MLX's groups: a float32 scale and offset, and 32 numbers of four
+// or eight bits.
 const (
 	F32 DType = iota + 1
 	F64
@@ -30,6 +32,8 @@ const (
 	Q4_K
 	Q5_K
 	Q6_K
+	Affine4
+	Affine8
 )
 
 var dtypes = [...]struct {
@@ -41,6 +45,7 @@ var dtypes = [...]struct {
 	I64: {"I64", 8, 0}, I32: {"I32", 4, 0}, I16: {"I16", 2, 0}, I8: {"I8", 1, 0}, U8: {"U8", 1, 0}, Bool: {"BOOL", 1, 0},
 	Q8_0: {"Q8_0", 34, 32}, Q4_0: {"Q4_0", 18, 32}, Q4_1: {"Q4_1", 20, 32}, Q5_0: {"Q5_0", 22, 32}, Q5_1: {"Q5_1", 24, 32},
 	Q4_K: {"Q4_K", 144, 256}, Q5_K: {"Q5_K", 176, 256}, Q6_K: {"Q6_K", 210, 256},
+	Affine4: {"AFFINE4", 24, 32}, Affine8: {"AFFINE8", 40, 32},
 }
 
 // ParseDType returns the type that safetensors calls name.

@@ -3,10 +3,11 @@ package kernels
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // The quantised types hold blocks of elements that share scales, as ggml stores
-// them (ggml-common.h, ggml-quants.c). Elements of a row are decoded in groups of
+// them (ggml-common.h, ggml-quants.c), or MLX's with their scales beside them. Elements of a row are decoded in groups of
 // Group; every block is some whole groups.
 
 // Group is how many elements of a quantised type are decoded at a time.
@@ -53,10 +54,22 @@ func decodeGroup(dst *[Group]float32, b []byte, g int, d DType) {
 		}
 	case Q6_K:
 		decodeQ6K(dst, b, g)
+	case Affine4:
+		scale, offset := floatAt(b), floatAt(b[4:])
+		for i := range dst {
+			dst[i] = scale*float32(b[8+i/2]>>(i%2*4)&15) + offset
+		}
+	case Affine8:
+		scale, offset := floatAt(b), floatAt(b[4:])
+		for i := range dst {
+			dst[i] = scale*float32(b[8+i]) + offset
+		}
 	default:
 		panic(fmt.Sprintf("kernels: %v is not a quantised type", d))
 	}
 }
+
+func floatAt(b []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(b)) }
 
 func halfAt(b []byte) float32 { return HalfToFloat32(binary.LittleEndian.Uint16(b)) }
 

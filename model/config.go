@@ -55,7 +55,8 @@ type hfConfig struct {
 	RopeScaling    *ropeConfig     `json:"rope_scaling"`
 	RopeParameters json.RawMessage `json:"rope_parameters"`
 
-	Quantization json.RawMessage `json:"quantization_config"`
+	Quantization       json.RawMessage `json:"quantization"`
+	QuantizationConfig json.RawMessage `json:"quantization_config"`
 }
 
 // ropeConfig is rope_scaling of older files and rope_parameters of newer ones.
@@ -120,8 +121,8 @@ func ParseConfig(b []byte) (*Decoder, error) {
 	if !ok {
 		return nil, fmt.Errorf("model_type %q is not supported; these are: %s", c.ModelType, familyNames())
 	}
-	if len(c.Quantization) > 0 && string(c.Quantization) != "null" {
-		return nil, errors.New("quantization_config: quantized weights are not supported; use the unquantized model")
+	if err := c.checkQuantization(); err != nil {
+		return nil, err
 	}
 	if err := c.check(); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	"graft/kernels"
 	"graft/model/pickle"
 	"graft/model/safetensors"
 	"graft/model/stored"
@@ -31,6 +32,8 @@ type Model struct {
 	Path    string // the weights file, or the index of its shards
 	weights stored.Source
 	tensors map[string]stored.Tensor // by the names of Hugging Face's causal LMs
+
+	repacked []kernels.Host // weights that do not lie in the file as kernels want them
 }
 
 const (
@@ -88,7 +91,13 @@ func Open(path string) (*Model, error) {
 }
 
 // Close releases the weights.
-func (m *Model) Close() error { return m.weights.Close() }
+func (m *Model) Close() error {
+	for _, h := range m.repacked {
+		kernels.FreeHost(h)
+	}
+	m.repacked = nil
+	return m.weights.Close()
+}
 
 func (m *Model) openWeights() (err error) {
 	if m.Path != "" {
@@ -190,6 +199,9 @@ func (m *Model) find(w Weight) (stored.Tensor, error) {
 	}
 	if !ok {
 		return t, fmt.Errorf("%s: tensor %s is missing%s", m.Path, w.Name, m.hint(w.Name))
+	}
+	if q, ok, err := m.affine(w, t); ok {
+		return q, err
 	}
 	if !slices.Equal(t.Shape, w.Shape) {
 		return t, fmt.Errorf("%s: tensor %s: shape %v, config.json says %v", t.File, t.Name, t.Shape, w.Shape)

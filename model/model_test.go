@@ -337,6 +337,8 @@ func TestParseConfigErrors(t *testing.T) {
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"rope_theta":-1}`, "rope_theta is -1"},
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"hidden_act":"relu"}`, `hidden_act "relu"`},
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"quantization_config":{"bits":4}}`, "quantization_config"},
+		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"quantization_config":{"bits":4,"group_size":64,"quant_method":"awq"}}`, "only MLX's are read"},
+		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"quantization":{"bits":4,"group_size":32,"mode":"mxfp4"}}`, `mode "mxfp4" is not supported`},
 	} {
 		_, err := ParseConfig([]byte(c.config))
 		if err == nil || !strings.Contains(err.Error(), c.want) {

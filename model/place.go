@@ -58,6 +58,9 @@ func (m *Model) Place(b kernels.Backend, o Options) (*Instance, error) {
 	in.declareAdapters()
 	if o.Full {
 		for _, t := range m.Tensors() {
+			if t.DType.Quantised() {
+				return nil, fmt.Errorf("%s: tensor %s is quantised (%v): all weights can be trained (mode: full) only of a model in floating point", t.File, t.Name, t.DType)
+			}
 			rows, cols := matrix(t.Shape)
 			in.trained[t.Name] = in.Params.Add(t.Name, rows, cols, rows > 1)
 		}

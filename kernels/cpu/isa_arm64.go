@@ -14,7 +14,7 @@ var neon = vectors{
 	across:     perType(neonAcrossF32, neonAcrossF16, neonAcrossBF16),
 	across6:    neonAcross6,
 	along:      perType(neonAlongF32, neonAlongF16, neonAlongBF16),
-	blocks:     [kernels.Q6_K + 1]func([]float32, *byte){kernels.Q8_0: neonBlocksQ8_0, kernels.Q4_0: neonBlocksQ4_0, kernels.Q4_1: neonBlocksQ4_1},
+	blocks:     [kernels.Affine8 + 1]func([]float32, *byte){kernels.Q8_0: neonBlocksQ8_0, kernels.Q4_0: neonBlocksQ4_0, kernels.Q4_1: neonBlocksQ4_1},
 	widen:      perType(plain.widen[kernels.F32], neonWidenF16, neonWidenBF16),
 	dot:        perType(neonDotF32, neonDotF16, neonDotBF16),
 	axpy:       perType(neonAxpyF32, neonAxpyF16, neonAxpyBF16),

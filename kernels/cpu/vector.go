@@ -39,7 +39,7 @@ type vectors struct {
 
 	// blocks decodes whole blocks of a quantised type of 32 elements; nil where
 	// Go does.
-	blocks [kernels.Q6_K + 1]func(dst []float32, src *byte)
+	blocks [kernels.Affine8 + 1]func(dst []float32, src *byte)
 
 	widen [kernels.BF16 + 1]func(dst []float32, src *byte)        // dst = src
 	dot   [kernels.BF16 + 1]func(x []float32, w *byte) float32    // Σ x·w

@@ -143,7 +143,8 @@ func products(add adder) {
 // quantised weights have rows of whole blocks; the shapes make packing start and
 // end within a group.
 func quantised(add adder) {
-	for _, d := range []kernels.DType{kernels.Q8_0, kernels.Q4_0, kernels.Q4_1, kernels.Q5_0, kernels.Q5_1, kernels.Q4_K, kernels.Q5_K, kernels.Q6_K} {
+	for _, d := range []kernels.DType{kernels.Q8_0, kernels.Q4_0, kernels.Q4_1, kernels.Q5_0, kernels.Q5_1, kernels.Q4_K, kernels.Q5_K, kernels.Q6_K,
+		kernels.Affine4, kernels.Affine8} {
 		b := d.Block()
 		for _, s := range []struct{ t, n, k int }{{1, 70, b}, {3, 33, 2 * b}, {9, 40, 768}} {
 			for _, u := range []int{0, 4} { // a term before it shifts its blocks

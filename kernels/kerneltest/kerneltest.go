@@ -332,25 +332,24 @@ func (g *rig) weight(name string, d kernels.DType, rows, cols int) *kernels.Tens
 	return t
 }
 
-// blocks fills blocks of a quantised type with any bytes, and their scales, which
-// are half-precision numbers, with small ones.
+// blocks fills blocks of a quantised type with any bytes, and their scales with
+// small numbers.
 func (g *rig) blocks(b []byte, d kernels.DType) {
 	for i := range b {
 		g.draws++
 		b[i] = byte(random.At(11, random.Init, 2, g.draws)[0])
 	}
-	scales, scale := []int{0, 2}, 0.01 // places in a block
+	at, n, scale, of := 0, 2, 0.01, kernels.F16 // where in a block, how many, of what size and type
 	switch d {
 	case kernels.Q8_0, kernels.Q4_0, kernels.Q5_0:
-		scales = []int{0}
+		n = 1
 	case kernels.Q6_K:
-		scales, scale = []int{208}, 1e-4
+		at, n, scale = 208, 1, 1e-4
+	case kernels.Affine4, kernels.Affine8:
+		of = kernels.F32
 	}
-	size := d.Bytes(d.Block())
-	for at := 0; at < len(b); at += size {
-		for i, s := range g.normal(len(scales), scale) {
-			kernels.EncodeFloat64(b[at+scales[i]:][:2], []float64{s}, kernels.F16)
-		}
+	for block := d.Bytes(d.Block()); len(b) > 0; b = b[block:] {
+		kernels.EncodeFloat64(b[at:][:n*of.Size()], g.normal(n, scale), of)
 	}
 }
 

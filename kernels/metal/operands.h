@@ -17,6 +17,8 @@ constant uint kQ5_1 = 8;
 constant uint kQ4_K = 9;
 constant uint kQ5_K = 10;
 constant uint kQ6_K = 11;
+constant uint kAffine4 = 12;
+constant uint kAffine8 = 13;
 
 // The float nearest to the float64 with these bits, ties to even: GPUs have no
 // float64.
@@ -105,6 +107,15 @@ inline void load8_blocks(thread float* v, device const uchar* from, uint type, u
     } else if (type == kQ5_1) {
         device const uchar* block = from + small * 24;
         load8_nibbles(v, block + 8, word_at(block + 4), at, half_at(block), half_at(block + 2));
+    } else if (type == kAffine4 || type == kAffine8) {
+        const bool four = type == kAffine4;
+        device const uchar* block = from + small * (four ? 24 : 40);
+        const float scale = ((device const float*)block)[0];
+        const float offset = ((device const float*)block)[1];
+        for (uint i = 0; i < 8; ++i) {
+            const uint b = block[8 + (four ? (at + i) / 2 : at + i)];
+            v[i] = scale * float(four ? b >> ((at + i) % 2 * 4) & 15u : b) + offset;
+        }
     } else if (type == kQ6_K) {
         device const uchar* block = from + index / 256 * 210;
         const uint part = group / 4; // of 128 elements

@@ -107,7 +107,7 @@ func TestCommonSide(t *testing.T) {
 		{"wide", []sum{one(1024, 576, 576)}, 64},
 		{"thin beside wide", []sum{one(16, 576, 1024), one(1024, 1536, 576)}, 64},
 		{"as much thin as wide", []sum{one(4096, 16, 4096), one(2048, 512, 64)}, 0},
-		{"little of both", []sum{one(1024, 32, 80), one(1024, 64, 80)}, 32},
+		{"little of both", []sum{one(1024, 32, 80), one(1024, 32, 80), one(1024, 64, 80)}, 32},
 		{"none", nil, 32},
 	} {
 		if got := commonSide(c.list); got != c.want {

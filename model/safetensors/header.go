@@ -76,6 +76,9 @@ func parseHeader(text []byte) (metadata map[string]string, entries []entry, err 
 	}
 	err = strictjson.Object(d, func(key string) error {
 		if key == metadataKey {
+			if rest := bytes.TrimLeft(text[d.InputOffset():], ": \t\r\n"); bytes.HasPrefix(rest, []byte("null")) {
+				return strictjson.Skip(d) // so writes MLX where there is none
+			}
 			metadata, err = parseMetadata(d)
 			return err
 		}

@@ -205,6 +205,7 @@ func TestHostile(t *testing.T) {
 		{"twice", file(`{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}`, "12"), `"a" is there twice`},
 		{"dtype twice", one(`{"dtype":"U8","dtype":"I8","shape":[8],"data_offsets":[0,8]}`), `"dtype" is there twice`},
 		{"metadata twice", file(`{"__metadata__":{},"__metadata__":{}}`, ""), "is there twice"},
+		{"metadata nul", file(`{"__metadata__":nul}`, ""), "__metadata__"},
 		{"metadata number", file(`{"__metadata__":{"a":1}}`, ""), "__metadata__: 1, want a string"},
 		{"no name", file(`{"":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}`, "12345678"), "empty name"},
 		{"terminal escape", file(`{"\u001b[2J":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}`, "12345678"), "unprintable"},
