@@ -57,12 +57,12 @@ func decodeGroup(dst *[Group]float32, b []byte, g int, d DType) {
 	case Affine4:
 		scale, offset := floatAt(b), floatAt(b[4:])
 		for i := range dst {
-			dst[i] = scale*float32(b[8+i/2]>>(i%2*4)&15) + offset
+			dst[i] = float32(scale*float32(b[8+i/2]>>(i%2*4)&15)) + offset // rounded twice on every machine
 		}
 	case Affine8:
 		scale, offset := floatAt(b), floatAt(b[4:])
 		for i := range dst {
-			dst[i] = scale*float32(b[8+i]) + offset
+			dst[i] = float32(scale*float32(b[8+i])) + offset
 		}
 	default:
 		panic(fmt.Sprintf("kernels: %v is not a quantised type", d))

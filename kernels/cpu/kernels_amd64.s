@@ -1795,6 +1795,108 @@ done:
 	VZEROUPPER
 	RET
 
+DATA nibble_shifts<>+0(SB)/4, $0x00000000
+DATA nibble_shifts<>+4(SB)/4, $0x00000004
+DATA nibble_shifts<>+8(SB)/4, $0x00000008
+DATA nibble_shifts<>+12(SB)/4, $0x0000000c
+DATA nibble_shifts<>+16(SB)/4, $0x00000010
+DATA nibble_shifts<>+20(SB)/4, $0x00000014
+DATA nibble_shifts<>+24(SB)/4, $0x00000018
+DATA nibble_shifts<>+28(SB)/4, $0x0000001c
+GLOBL nibble_shifts<>(SB), RODATA|NOPTR, $32
+
+// func avx2BlocksAffine4(dst []float32, src *byte)
+// Requires: AVX, AVX2
+TEXT ·avx2BlocksAffine4(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ src+24(FP), DX
+	SHRQ $0x05, CX
+	JZ   done
+
+loop:
+	VMOVDQU      nibble_shifts<>+0(SB), Y0
+	VMOVDQU      word_0000000f<>+0(SB), Y1
+	VBROADCASTSS (DX), Y2
+	VBROADCASTSS 4(DX), Y3
+	VPBROADCASTD 8(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, (AX)
+	VPBROADCASTD 12(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, 32(AX)
+	VPBROADCASTD 16(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, 64(AX)
+	VPBROADCASTD 20(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, 96(AX)
+	ADDQ         $0x80, AX
+	ADDQ         $0x18, DX
+	DECQ         CX
+	JNZ          loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func avx2BlocksAffine8(dst []float32, src *byte)
+// Requires: AVX, AVX2
+TEXT ·avx2BlocksAffine8(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ dst_base+0(FP), AX
+	MOVQ dst_len+8(FP), CX
+	MOVQ src+24(FP), DX
+	SHRQ $0x05, CX
+	JZ   done
+
+loop:
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS 4(DX), Y1
+	VPMOVZXBD    8(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, (AX)
+	VPMOVZXBD    16(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 32(AX)
+	VPMOVZXBD    24(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 64(AX)
+	VPMOVZXBD    32(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 96(AX)
+	ADDQ         $0x80, AX
+	ADDQ         $0x28, DX
+	DECQ         CX
+	JNZ          loop
+
+done:
+	VZEROUPPER
+	RET
+
 // func avx2Scale(y []float32, a float32)
 // Requires: AVX
 TEXT ·avx2Scale(SB), NOSPLIT|NOFRAME, $0-28

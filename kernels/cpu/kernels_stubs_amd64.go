@@ -67,6 +67,12 @@ func avx2BlocksQ4_0(dst []float32, src *byte)
 // avx2BlocksQ4_1 is vectors.blocks.
 func avx2BlocksQ4_1(dst []float32, src *byte)
 
+// avx2BlocksAffine4 is vectors.blocks.
+func avx2BlocksAffine4(dst []float32, src *byte)
+
+// avx2BlocksAffine8 is vectors.blocks.
+func avx2BlocksAffine8(dst []float32, src *byte)
+
 // avx2Scale is vectors.scale.
 func avx2Scale(y []float32, a float32)
 

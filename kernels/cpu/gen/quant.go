@@ -6,7 +6,7 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// quantised decodes blocks of 32 of ggml's types, eight elements at a time. The
+// quantised decodes blocks of 32, eight elements at a time. The
 // arithmetic is that of kernels.DecodeRange: scale·q + offset, rounded once for
 // the product (which is exact) and once for the sum.
 func quantised() {
@@ -30,6 +30,41 @@ func quantised() {
 	blocks("Q4_1", 20, func(src Register) func(dst Register) {
 		scale, offset := half(Mem{Base: src}), half(Mem{Base: src, Disp: 2})
 		return func(dst Register) { nibbles(Mem{Base: src, Disp: 4}, scale, offset, dst) }
+	})
+	// MLX's: here the product is not exact, and is rounded before the sum.
+	nibble := GLOBL("nibble_shifts", 24)
+	for i := range 8 {
+		DATA(4*i, U32(4*i))
+	}
+	affine := func(src, dst Register, load func(i int, v VecVirtual)) {
+		scale, offset := YMM(), YMM()
+		VBROADCASTSS(Mem{Base: src}, scale)
+		VBROADCASTSS(Mem{Base: src, Disp: 4}, offset)
+		for i := range 4 {
+			v := YMM()
+			load(i, v)
+			VCVTDQ2PS(v, v)
+			VMULPS(scale, v, v)
+			VADDPS(offset, v, v)
+			VMOVUPS(v, Mem{Base: dst, Disp: 32 * i})
+		}
+	}
+	blocks("Affine4", 24, func(src Register) func(dst Register) {
+		return func(dst Register) {
+			shifts, mask := YMM(), YMM()
+			VMOVDQU(nibble, shifts)
+			VMOVDQU(word(15), mask)
+			affine(src, dst, func(i int, v VecVirtual) {
+				VPBROADCASTD(Mem{Base: src, Disp: 8 + 4*i}, v)
+				VPSRLVD(shifts, v, v)
+				VPAND(mask, v, v)
+			})
+		}
+	})
+	blocks("Affine8", 40, func(src Register) func(dst Register) {
+		return func(dst Register) {
+			affine(src, dst, func(i int, v VecVirtual) { VPMOVZXBD(Mem{Base: src, Disp: 8 + 8*i}, v) })
+		}
 	})
 }
 
