@@ -10,11 +10,14 @@
 //     plain.go in Go, and assembly that the generators in gen/ write: AVX2,
 //     AVX-512 for products, NEON.
 //
+// On Apple silicon, in builds with cgo, large products go to Accelerate instead
+// (blas.go, blasloss.go; accelerate_darwin.go says which).
+//
 // Threads are a fixed pool (pool.go). Operations are cut by shape alone, tasks
 // write disjoint parts of the outputs, and every element is summed in an order
 // that its position and the shape fix. So results do not depend on timing nor
 // on the number of threads, bit for bit; between instruction sets they differ
-// by rounding.
+// by rounding. Products that Accelerate computes are as repeatable as it is.
 //
 // Working memory lies outside the Go heap, is sized by the largest operation
 // run so far ([Backend.Scratch] tells it before), and is allocated once: Run
@@ -32,7 +35,7 @@ import (
 // Options choose how much of the machine is used.
 type Options struct {
 	Threads int    // 0: as many as the process may use (GOMAXPROCS, which knows of cgroups and affinity)
-	ISA     string // "": the best that the processor has; "go", on amd64 "avx2" and "avx512", on arm64 "neon" ask for one
+	ISA     string // "": the best that the processor has; "go", on amd64 "avx2" and "avx512", on arm64 "neon", on Apple silicon "accelerate" ask for one
 }
 
 // Backend is the processor.
@@ -46,6 +49,7 @@ type Backend struct {
 	gemm      gemm
 	rows      rowsProduct
 	thin      thinProduct
+	widen     widenRows
 	thinGrad  thinGrad
 	attention attention
 	backward  attentionGrad
@@ -207,15 +211,15 @@ func (b *Backend) reserve(n need) ([]float32, error) {
 func (b *Backend) need(op kernels.Op) need {
 	switch o := op.(type) {
 	case *kernels.Product:
-		return productNeed(o)
+		return productNeed(b.v.blas, o)
 	case *kernels.WeightGrad:
-		return weightGradNeed(o)
+		return weightGradNeed(b.v.blas, o)
 	case *kernels.Attention:
 		return attentionNeed(o)
 	case *kernels.AttentionGrad:
 		return attentionGradNeed(o)
 	case *kernels.CrossEntropy:
-		return crossEntropyNeed(o)
+		return crossEntropyNeed(b.v.blas, o)
 	case *kernels.RMSNorm:
 		return need{shared: o.Weight.Cols}
 	case *kernels.RMSNormGrad:

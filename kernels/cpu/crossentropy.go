@@ -42,12 +42,16 @@ type crossEntropy struct {
 	cuts           []int     // panels of rows where tasks start, and their end
 	phase          int
 	dx, dw         bool
+
+	z           matrix // a block of logits that a library makes
+	first, rows int    // the rows in it
 }
 
 type headTerm struct {
 	x, dx, dw matrix
 	w         weights
 	scale     float32
+	wide      matrix    // the words in work, for a library
 	wordRows  []float32 // packed along: [panels of k][words][tileCols]
 	xRows     []float32 // packed along, for dw
 }
@@ -59,13 +63,16 @@ const (
 	lossFinish
 	lossGrads
 	lossWeights
+
+	lossSoften // with a library's products
+	lossSlopes
 )
 
 func lossWordsAtOnce(depth, vocab int) int {
 	return min(max(1, lossPack/max(1, depth)/lossWords), ceil(vocab, lossWords)) * lossWords
 }
 
-func crossEntropyNeed(o *kernels.CrossEntropy) need {
+func crossEntropyNeed(l *blas, o *kernels.CrossEntropy) need {
 	n := o.Targets.Rows
 	if n == 0 {
 		return need{}
@@ -75,7 +82,11 @@ func crossEntropyNeed(o *kernels.CrossEntropy) need {
 		depth += t.X.Cols
 		widest = max(widest, t.X.Cols)
 	}
-	words := lossWordsAtOnce(depth, o.Terms[0].W.Rows)
+	vocab := o.Terms[0].W.Rows
+	if l.takes(n, vocab, depth) {
+		return l.lossNeed(n, vocab, depth, widest)
+	}
+	words := lossWordsAtOnce(depth, vocab)
 	shared := aligned(ceil(n, tileRows)*tileRows*depth) + aligned(words*depth) + 5*aligned(n)
 	anyDW := false
 	for _, t := range o.Terms {
@@ -99,11 +110,16 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 		return
 	}
 	c := &b.loss
-	c.set(b.v, o, mem)
+	mem = c.set(b.v, o, mem)
 	rowPanels := ceil(c.n, tileRows)
 	c.cuts = guided(c.cuts[:0], rowPanels, lossRows, len(b.pool.workers))
 	tasks := len(c.cuts) - 1
+	if b.v.blas.takes(c.n, c.vocab, c.depth) {
+		b.crossEntropyBLAS(c, tasks, mem)
+		return
+	}
 
+	c.pack(mem)
 	c.run(b.pool, lossPackX, rowPanels)
 	step := lossWordsAtOnce(c.depth, c.vocab)
 	for c.words0 = 0; c.words0 < c.vocab; c.words0 += step {
@@ -134,7 +150,8 @@ func (c *crossEntropy) run(p *pool, phase, tasks int) {
 	p.run(c, tasks)
 }
 
-func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) {
+// set takes what every row needs off the working memory, and returns the rest.
+func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) []float32 {
 	*c = crossEntropy{v: v, cuts: c.cuts, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
 		targets: indices(o.Targets), loss: view(o.Loss), softCap: float32(o.SoftCap)}
 	for _, t := range o.Terms {
@@ -145,10 +162,19 @@ func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) {
 		c.depth += t.X.Cols
 		c.dx, c.dw = c.dx || t.DX != nil, c.dw || t.DW != nil
 	}
-	words := lossWordsAtOnce(c.depth, c.vocab)
-	c.packX, c.packW = take(&mem, ceil(c.n, tileRows)*tileRows*c.depth), take(&mem, words*c.depth)
 	c.max, c.sum, c.target = take(&mem, c.n), take(&mem, c.n), take(&mem, c.n)
 	c.coefficient, c.factor = take(&mem, c.n), take(&mem, c.n)
+	clear(c.sum)
+	for i := range c.max {
+		c.max[i] = float32(math.Inf(-1))
+	}
+	return mem
+}
+
+// pack gives the packed factors their places.
+func (c *crossEntropy) pack(mem []float32) {
+	words := lossWordsAtOnce(c.depth, c.vocab)
+	c.packX, c.packW = take(&mem, ceil(c.n, tileRows)*tileRows*c.depth), take(&mem, words*c.depth)
 	for i := range c.terms {
 		t := &c.terms[i]
 		padded := ceil(t.x.cols, tileCols) * tileCols
@@ -162,10 +188,6 @@ func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) {
 	if c.dw {
 		c.grads = take(&mem, c.n*lossWords+tileRows)
 	}
-	clear(c.sum)
-	for i := range c.max {
-		c.max[i] = float32(math.Inf(-1))
-	}
 }
 
 func (c *crossEntropy) do(w *worker, task int) {
@@ -176,6 +198,8 @@ func (c *crossEntropy) do(w *worker, task int) {
 		c.packWords(w, task)
 	case lossWeights:
 		c.weights(w, task)
+	case lossSoften, lossSlopes:
+		c.blockRows(w, task)
 	default:
 		first := c.cuts[task] * tileRows
 		n := min(c.cuts[task+1]*tileRows, c.n) - first
@@ -349,20 +373,23 @@ func (c *crossEntropy) addTarget(w *worker, t *headTerm, dx []float32, word int,
 // gradients computes ∂loss/∂z of some rows for a block of words.
 func (c *crossEntropy) gradients(w *worker, first, n int) {
 	c.logits(w, c.grads[first*lossWords:], lossWords, first, n, 0, c.wordsN)
-	capped := w.private[:c.wordsN]
 	for i := first; i < first+n; i++ {
-		z := c.grads[i*lossWords:][:c.wordsN]
-		if c.softCap > 0 {
-			copy(capped, z)
-		}
-		c.v.exp(z, z, 1, c.max[i])
-		if c.softCap > 0 {
-			c.slope(z, capped)
-		}
-		c.v.scale(z, c.factor[i])
-		if target := int(c.targets[i]) - c.words0; target >= 0 && target < c.wordsN {
-			z[target] = c.coefficient[i]
-		}
+		c.slopes(c.grads[i*lossWords:][:c.wordsN], w.private[:c.wordsN], i)
+	}
+}
+
+// slopes turns the logits of a row, which is finished, into ∂loss/∂z.
+func (c *crossEntropy) slopes(z, capped []float32, row int) {
+	if c.softCap > 0 {
+		copy(capped, z)
+	}
+	c.v.exp(z, z, 1, c.max[row])
+	if c.softCap > 0 {
+		c.slope(z, capped)
+	}
+	c.v.scale(z, c.factor[row])
+	if target := int(c.targets[row]) - c.words0; target >= 0 && target < len(z) {
+		z[target] = c.coefficient[row]
 	}
 }
 

@@ -4,7 +4,7 @@ import "graft/kernels"
 
 // available returns the instruction sets of this machine, the best last. Every
 // arm64 processor has NEON.
-func available() []*vectors { return []*vectors{&plain, &neon} }
+func available() []*vectors { return append([]*vectors{&plain, &neon}, accelerated()...) }
 
 // neon is NEON, which includes fused multiply-add and half-precision conversion.
 var neon = vectors{

@@ -17,6 +17,11 @@ func view(t *kernels.Tensor) matrix {
 	return matrix{kernels.View[float32](t), t.Rows, t.Cols, t.Stride}
 }
 
+// part is rows i to i+rows and columns j to j+cols, of which there are some.
+func (m matrix) part(i, rows, j, cols int) matrix {
+	return matrix{m.data[i*m.stride+j:], rows, cols, m.stride}
+}
+
 // optional is view, or an empty matrix for an operand that is not there.
 func optional(t *kernels.Tensor) matrix {
 	if t == nil {
@@ -46,6 +51,14 @@ func weightsOf(t *kernels.Tensor) weights {
 	}
 	n := (t.Rows-1)*t.Stride + t.Cols
 	return weights{h[t.Off : t.Off+t.DType.Bytes(n)], t.DType, t.Rows, t.Cols, t.Stride}
+}
+
+// inPlace returns weights that lie as float32 do.
+func (w weights) inPlace() (m matrix, ok bool) {
+	if w.dtype != kernels.F32 || len(w.data) == 0 || uintptr(unsafe.Pointer(&w.data[0]))%4 > 0 {
+		return m, false
+	}
+	return matrix{floats(w.data), w.rows, w.cols, w.stride}, true
 }
 
 // at returns the bytes from element (i, j) on, which a block starts with.

@@ -14,6 +14,7 @@ const (
 	memoryRounds     = 4
 
 	peakBytes = 32 << 20 // of each of two buffers: more than caches hold together
+	peakSide  = 1024     // of the matrices that a library multiplies
 )
 
 // peaks measures what the machine can do at best.
@@ -34,8 +35,8 @@ const (
 	peakRead
 )
 
-// Peaks measures the multiply-add rate of all threads, in floating point
-// operations per second, and the rate at which they read memory, or copy it
+// Peaks measures the multiply-add rate of all threads, or of a library where that
+// is higher, in floating point operations per second, and the rate at which they read memory, or copy it
 // (counting both ends) if that is faster, in bytes per second, beyond the
 // caches. It takes less than a tenth of a second.
 func (b *Backend) Peaks() (flops, bytesPerSecond float64) {
@@ -66,6 +67,9 @@ func (b *Backend) Peaks() (flops, bytesPerSecond float64) {
 	p.from, p.to = floats(h[:peakBytes]), floats(h[peakBytes:])
 	p.f = peakTouch
 	b.pool.run(p, n)
+	if b.v.blas != nil {
+		flops = max(flops, b.v.blas.peak(peakSide, p.from))
+	}
 	bytesPerSecond = 2 * peakBytes / best(peakCopy, memoryRounds).Seconds()
 	return flops, max(bytesPerSecond, peakBytes/best(peakRead, memoryRounds).Seconds())
 }

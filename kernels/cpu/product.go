@@ -1,14 +1,11 @@
 package cpu
 
-import (
-	"unsafe"
+import "graft/kernels"
 
-	"graft/kernels"
-)
-
-// A product takes one of three ways, by its shape alone: few rows read the
+// A product takes one of four ways, by its shape alone: few rows read the
 // weights once and need no packing; few columns (a low-rank projection) leave
-// the long activations where they are; all others go the packed way.
+// the long activations where they are; of all others the large ones are the
+// library's, where there is one, and the rest goes the packed way.
 const (
 	fewRows = 4
 	fewCols = 2 * tileCols
@@ -28,7 +25,7 @@ func biasLen(o *kernels.Product) int {
 	return o.Out.Cols
 }
 
-func productNeed(o *kernels.Product) need {
+func productNeed(l *blas, o *kernels.Product) need {
 	m, n, depth := o.Out.Rows, o.Out.Cols, productDepth(o)
 	n1 := need{shared: aligned(biasLen(o))}
 	switch {
@@ -38,6 +35,8 @@ func productNeed(o *kernels.Product) need {
 	case n <= fewCols:
 		n1.shared += ceil(n, tileCols) * tileCols * depth
 		n1.private = tileRows * (maxDepth + 8)
+	case l.takes(m, n, depth):
+		n1.shared += l.productNeed(o)
 	default:
 		g := gemmNeed(m, n, depth)
 		n1.shared += g.shared
@@ -63,6 +62,8 @@ func (b *Backend) product(o *kernels.Product, mem []float32) {
 		b.productRows(o, bias)
 	case n <= fewCols:
 		b.productThin(o, bias, mem)
+	case b.v.blas.takes(m, n, depth):
+		b.productBLAS(o, bias, mem)
 	default:
 		b.productPacked(o, bias, mem)
 	}
@@ -157,13 +158,10 @@ func (t *thinProduct) do(w *worker, task int) {
 // inPlace returns a weight whose rows are those of right panels: [k, n] in
 // float32, n whole panels.
 func inPlace(t *kernels.Term) (w matrix, ok bool) {
-	if !t.Transposed || t.W.DType != kernels.F32 || t.W.Cols%tileCols > 0 || t.W.Len() == 0 {
+	if !t.Transposed || t.W.Cols%tileCols > 0 {
 		return w, false
 	}
-	if b := weightsOf(t.W).data; uintptr(unsafe.Pointer(&b[0]))%4 > 0 {
-		return w, false
-	}
-	return view(t.W), true
+	return weightsOf(t.W).inPlace()
 }
 
 // packThin packs the right factor of a product with few columns, block by

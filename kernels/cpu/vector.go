@@ -28,6 +28,9 @@ type vectors struct {
 	// apart, and as many columns of C; nil where nothing is gained by it.
 	tileWide func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
+	// blas computes large products; nil where there is none.
+	blas *blas
+
 	// across packs tileCols rows (stride bytes apart) of k elements, a
 	// multiple of 8, as k groups of tileCols: dst[p·16+i] = scale·row i[p].
 	// Only F32, BF16 and F16 have one.

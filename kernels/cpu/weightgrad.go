@@ -5,7 +5,7 @@ import "graft/kernels"
 // fewGradCols bounds what counts as thin: stacked low-rank factors too.
 const fewGradCols = 4 * tileCols
 
-func weightGradNeed(o *kernels.WeightGrad) need {
+func weightGradNeed(l *blas, o *kernels.WeightGrad) need {
 	n, k, depth := o.DW.Rows, o.DW.Cols, o.X.Rows
 	switch {
 	case n == 0 || k == 0:
@@ -14,6 +14,8 @@ func weightGradNeed(o *kernels.WeightGrad) need {
 		return thinGradNeed(n, k, depth)
 	case n <= fewGradCols:
 		return thinGradNeed(k, n, depth)
+	case l.takes(n, k, depth):
+		return need{}
 	}
 	return gemmNeed(n, k, depth)
 }
@@ -32,6 +34,10 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 			t.long, t.thin = x, dy
 		}
 		t.run(b.pool)
+		return
+	}
+	if b.v.blas.takes(dw.rows, dw.cols, dy.rows) {
+		b.weightGradBLAS(dw, alpha, dy, x)
 		return
 	}
 	t := term{

@@ -119,29 +119,33 @@ func TestDarwinTypes(t *testing.T) {
 	}
 }
 
-// module copies the packages that the driver is built from to a module of their
-// own.
+// module copies the packages that use cgo on a Mac, and what they are built from,
+// to a module of their own.
 func module(t *testing.T) (root, driver string) {
 	t.Helper()
 	root = t.TempDir()
-	for _, dir := range []string{"", "internal/units", "kernels", "kernels/kerneltest", "kernels/random", "kernels/reference", "kernels/metal", "kernels/metal/driver"} {
+	for _, dir := range []string{"", "internal/units", "kernels", "kernels/cpu", "kernels/cpu/accelerate", "kernels/kerneltest", "kernels/random", "kernels/reference", "kernels/metal", "kernels/metal/driver"} {
 		copyFiles(t, filepath.Join("../../..", dir), "*.*", filepath.Join(root, dir))
 	}
 	return root, filepath.Join(root, "kernels/metal/driver")
 }
 
-// TestDarwinTypesCatches plants mistakes in a copy of the driver and of what it
-// is built from.
+// TestDarwinTypesCatches plants mistakes in a copy of what uses cgo.
 func TestDarwinTypesCatches(t *testing.T) {
 	root, driver := module(t)
+	cpu := filepath.Join(root, "kernels/cpu")
+	plant(t, filepath.Join(cpu, "accelerate_darwin.go"), "accelerate.Sgemm", "accelerate.Dgemm")
+	plant(t, filepath.Join(cpu, "accelerate/sgemm.go"), "ldb, len(b)", "ldb, b")
+	copyFiles(t, cpu, "neon_arm64.s", filepath.Join(cpu, "accelerate"))
 	plant(t, filepath.Join(driver, "driver.go"), "run[unsafe.Pointer](d,", "run[int](d,")
 	plant(t, filepath.Join(driver, "info.go"), "int(d.MaxBufferLength())", "d.MaxBufferLength()")
 	plant(t, filepath.Join(driver, "device_test.go"), "float32(i%97) / 50", "i % 97")
-	out, err := fakec(t, root, "./kernels/metal/driver")
-	if n := strings.Count(out, ".go:"); n != 3 {
-		t.Errorf("%d mistakes, 3 were planted:\n%s", n, out)
+	out, err := fakec(t, root, "./kernels/metal/driver", "./kernels/cpu/...")
+	if n := strings.Count(out, ".go:"); n != 5 {
+		t.Errorf("%d mistakes, 5 were planted:\n%s", n, out)
 	}
-	for _, want := range []string{"driver.go:", "*device does not implement queue[int]", "info.go:", "cannot use d.MaxBufferLength()", "device_test.go:", "cannot use i % 97"} {
+	for _, want := range []string{"undefined: accelerate.Dgemm", "cannot use b", "sgemm.go uses cgo: Go does not assemble neon_arm64.s",
+		"driver.go:", "*device does not implement queue[int]", "info.go:", "cannot use d.MaxBufferLength()", "device_test.go:", "cannot use i % 97"} {
 		if err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v, %q, want %q", err, out, want)
 		}
@@ -152,13 +156,7 @@ func TestDarwinTypesCatches(t *testing.T) {
 // and runs the tests there: what the Go side hands to C is then known to arrive,
 // and all objects to be released.
 func TestCgo(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("the fake GPU is for Linux")
-	}
-	if _, err := exec.LookPath("gcc"); err != nil {
-		t.Skip("driver.go is not run with cgo: there is no gcc")
-	}
-	_, driver := module(t)
+	_, driver := cgoModule(t)
 	for _, name := range []string{"driver.m", "driver_other.go", "info.go", "device_test.go", "mac_test.go"} {
 		if err := os.Remove(filepath.Join(driver, name)); err != nil {
 			t.Fatal(err)
@@ -169,10 +167,45 @@ func TestCgo(t *testing.T) {
 	plant(t, file, "//go:build darwin && cgo", "//go:build cgo")
 	plant(t, file, "-fobjc-arc", "-Wall -Werror")
 	plant(t, file, "// #cgo LDFLAGS: -framework Metal -framework Foundation\n", "")
-	c := exec.Command("go", "test", "-count=1", ".")
-	c.Dir = driver
-	c.Env = append(os.Environ(), "CGO_ENABLED=1", "CC=gcc")
-	if out, err := c.CombinedOutput(); err != nil {
+	cgoTest(t, driver, "")
+}
+
+// TestCgoAccelerate builds package accelerate with a cblas_sgemm in plain C, for
+// a macOS before and since its new interface, and runs its tests there.
+func TestCgoAccelerate(t *testing.T) {
+	root, _ := cgoModule(t)
+	dir := filepath.Join(root, "kernels/cpu/accelerate")
+	plant(t, filepath.Join(dir, "sgemm.go"), "darwin && arm64 && cgo", "cgo")
+	plant(t, filepath.Join(dir, "sgemm.go"), "// #cgo LDFLAGS: -framework Accelerate\n", "")
+	plant(t, filepath.Join(dir, "sgemm_test.go"), "darwin && arm64 && cgo", "cgo")
+	fake, err := filepath.Abs("../../cpu/accelerate/testdata/fake")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, oldest := range []string{"120000", "130300"} {
+		cgoTest(t, dir, "-Wall -Werror -DFAKE_OLDEST="+oldest+" -I"+fake)
+	}
+}
+
+// cgoModule is module, on a system where cgo can be tried.
+func cgoModule(t *testing.T) (root, driver string) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("the fakes in C are for Linux")
+	}
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("what uses cgo is not run: there is no gcc")
+	}
+	return module(t)
+}
+
+// cgoTest runs the tests of a package with cgo.
+func cgoTest(t *testing.T, dir, flags string) {
+	t.Helper()
+	c := exec.Command("go", "test", "-count=1", "-v", ".")
+	c.Dir = dir
+	c.Env = append(os.Environ(), "CGO_ENABLED=1", "CC=gcc", "CGO_CFLAGS="+flags)
+	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: ") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

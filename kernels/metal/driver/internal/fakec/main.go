@@ -33,6 +33,7 @@ func main() {
 type listed struct {
 	ImportPath, Dir   string
 	GoFiles, CgoFiles []string
+	SFiles            []string
 	ImportMap         map[string]string
 	Standard, DepOnly bool
 	ForTest           string
@@ -42,7 +43,7 @@ type listed struct {
 // check type-checks the packages that go list finds, after all that they
 // import, and returns how many they are. Its error has a line for each mistake.
 func check(patterns []string) (n int, err error) {
-	cmd := exec.Command("go", append([]string{"list", "-e", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,CgoFiles,ImportMap,Standard,DepOnly,ForTest,Error"}, patterns...)...)
+	cmd := exec.Command("go", append([]string{"list", "-e", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,CgoFiles,SFiles,ImportMap,Standard,DepOnly,ForTest,Error"}, patterns...)...)
 	cmd.Env = append(os.Environ(), "GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=1")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -101,6 +102,9 @@ func (c checker) check(p *listed) (mistakes []error) {
 		if !p.Standard {
 			mistakes = append(mistakes, err)
 		}
+	}
+	if len(p.CgoFiles) > 0 && len(p.SFiles) > 0 && !p.Standard {
+		note(fmt.Errorf("%s: %s uses cgo: Go does not assemble %s", p.ImportPath, p.CgoFiles[0], p.SFiles[0]))
 	}
 	var files []*ast.File
 	for _, name := range append(p.GoFiles, p.CgoFiles...) {
