@@ -111,7 +111,7 @@ func TestRotaryTableFar(t *testing.T) {
 			}
 		}
 		t.Logf("largest error %.3g, at %.9g", worst, at)
-		if !(worst <= 2.5e-7) {
+		if !(worst <= 1.2e-7) {
 			t.Errorf("an error of %g at %.9g", worst, at)
 		}
 	})
