@@ -59,6 +59,17 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// TestLossInParts: the rows of a loss may be worked on in several parts.
+func TestLossInParts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the emulator takes its time")
+	}
+	defer metal.LimitLogits(1, 3)()
+	for _, mode := range []emulator.Mode{emulator.Fast, emulator.Checked} {
+		kerneltest.Kinds(t, open(t, mode, kernels.F32), 5e-6, []string{"cross_entropy"}, t.Failed)
+	}
+}
+
 // TestStrict checks address spaces and conversions as Metal does, which C++ has
 // not.
 func TestStrict(t *testing.T) {

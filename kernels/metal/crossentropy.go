@@ -2,18 +2,18 @@ package metal
 
 import "graft/kernels"
 
-// logitBytes bounds the memory of logits: the rows of the loss are worked on as
-// many at a time as fit.
-const logitBytes = 32 << 20
+// The rows of the loss are worked on as many at a time as logitBytes hold, but not
+// fewer than leastRows: the head's weights are read once for each such part.
+var (
+	logitBytes = 64 << 20
+	leastRows  = 128
+)
 
 // lossRows returns how many rows are worked on at a time, and the distance
 // between rows of their logits in elements.
 func lossRows(o *kernels.CrossEntropy) (rows, stride int) {
 	stride = (o.Terms[0].W.Rows + 3) &^ 3
-	rows = max(1, logitBytes/4/max(1, stride))
-	if rows > 64 {
-		rows &^= 63 // whole tiles
-	}
+	rows = max(leastRows, logitBytes/4/max(1, stride)&^63) // whole tiles
 	return min(rows, o.Loss.Rows), stride
 }
 
