@@ -132,6 +132,8 @@ func TestCalls(t *testing.T) {
 			[]call{{false, true, 20, 25, 50, 1, 0}, {false, true, 20, 25, 50, 1, 0}, {false, true, 20, 10, 50, 1, 0}}},
 		{"blocks of 20 depths", product(kernels.Product{}, kernels.Term{X: x, W: bf16(50, 60), Transposed: true, Scale: 1}),
 			[]call{{false, false, 20, 60, 20, 1, 0}, {false, false, 20, 60, 20, 1, 1}, {false, false, 20, 60, 10, 1, 1}}},
+		{"a row is more than a block", &kernels.Product{Out: m.f("Out", 20, 33), Terms: []kernels.Term{{X: m.f("X", 20, 2000), W: bf16(33, 2000), Scale: 1}}},
+			slices.Repeat([]call{{false, true, 20, 1, 2000, 1, 0}}, 33)},
 		{"small", &kernels.Product{Out: m.f("Out", 10, 60), Terms: []kernels.Term{{X: m.f("X", 10, 50), W: f32(60, 50), Scale: 1}}}, nil},
 		{"few rows", &kernels.Product{Out: m.f("Out", fewRows, 600), Terms: []kernels.Term{{X: m.f("X", fewRows, 50), W: f32(600, 50), Scale: 1}}}, nil},
 		{"few columns", &kernels.Product{Out: m.f("Out", 200, fewCols), Terms: []kernels.Term{{X: m.f("X", 200, 50), W: f32(fewCols, 50), Scale: 1}}}, nil},

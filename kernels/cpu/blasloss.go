@@ -24,7 +24,6 @@ func (b *Backend) crossEntropyBLAS(c *crossEntropy, tasks int, mem []float32) {
 	b.lossPass(c, lossSoften, mem)
 	c.run(b.pool, lossFinish, tasks)
 	if c.dw {
-		c.dx = false
 		b.lossPass(c, lossSlopes, mem)
 	}
 }

@@ -34,11 +34,19 @@ func (m maker) tensor(name string, d kernels.DType, rows, cols int) *kernels.Ten
 	return t
 }
 
-// f makes a tensor of the reference's floats, w a weight at an odd address.
+// f makes a tensor of the reference's floats.
 func (m maker) f(name string, rows, cols int) *kernels.Tensor {
 	return m.tensor(name, kernels.F64, rows, cols)
 }
 
+// nothing makes rows without columns.
+func (m maker) nothing(name string, rows int) *kernels.Tensor {
+	t := m.f(name, rows, 0)
+	t.Stride = 0
+	return t
+}
+
+// w makes a weight at an odd address.
 func (m maker) w(d kernels.DType, rows, cols int) *kernels.Tensor {
 	t := m.tensor("W", d, rows, cols)
 	h, err := kernels.AllocHost(t.Buf.Size() + 1)
@@ -192,6 +200,11 @@ func TestProduct(t *testing.T) {
 			check(t, fmt.Sprint("product ", s, d), op, 3e-6)
 		}
 	}
+	check(t, "terms of nothing, then of something", &kernels.Product{Out: m.f("Out", 9, 70), Terms: []kernels.Term{
+		{X: m.nothing("X", 9), W: m.nothing("W", 70), Scale: 1},
+		{X: m.nothing("X", 9), W: m.w(kernels.F32, 0, 70), Transposed: true, Scale: 1},
+		{X: m.f("X", 9, 20), W: m.w(kernels.F32, 70, 20), Scale: 1},
+	}}, 3e-6)
 	check(t, "sum without terms", &kernels.Product{Out: m.f("Out", 9, 70), Add: m.f("Add", 9, 70), Bias: m.w(kernels.F32, 1, 70)}, 1e-6)
 }
 
@@ -248,6 +261,15 @@ func TestCrossEntropy(t *testing.T) {
 			check(t, fmt.Sprint("cross entropy ", c, d), op, 2e-5)
 		}
 	}
+}
+
+// TestEmptyHead has terms without columns before one that has some.
+func TestEmptyHead(t *testing.T) {
+	m := maker{rand.New(rand.NewPCG(17, 18))}
+	check(t, "terms of nothing", &kernels.CrossEntropy{Targets: m.below(9, 70), Loss: m.f("Loss", 9, 1), LogitScale: 1, Terms: []kernels.HeadTerm{
+		{X: m.nothing("X", 9), W: m.nothing("W", 70), Scale: 1, DX: m.nothing("DX", 9), DW: m.nothing("DW", 70)},
+		{X: m.f("X", 9, 20), W: m.w(kernels.BF16, 70, 20), Scale: 1, DX: m.f("DX", 9, 20), DW: m.f("DW", 70, 20)},
+	}}, 2e-5)
 }
 
 func TestRows(t *testing.T) {
@@ -400,7 +422,16 @@ func TestRunAllocatesNothing(t *testing.T) {
 	for i := range ops {
 		ops[i] = narrow(ops[i])
 	}
-	b := New(Options{Threads: 2})
+	allocatesNothing(t, choose(""), ops)
+	silent := withBLAS(plain, "", &blas{words: 1 << 10, rows: 16,
+		worth: func(m, n, depth int) bool { return true },
+		sgemm: func(_, _ bool, _, _, _ int, _ float32, _ []float32, _ int, _ []float32, _ int, _ float32, _ []float32, _ int) {
+		}})
+	allocatesNothing(t, &silent, ops)
+}
+
+func allocatesNothing(t *testing.T, v *vectors, ops []kernels.Op) {
+	b := &Backend{v: v, pool: newPool(2)}
 	defer b.Close()
 	for i, op := range ops {
 		one := ops[i : i+1]
