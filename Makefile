@@ -1,6 +1,6 @@
 # What there is to do here; the README has the two commands that matter.
 
-# A Mac's GPU is called through cgo; everything else needs none.
+# A Mac's GPU and Accelerate are called through cgo; everything else needs none.
 ifneq ($(shell uname -s),Darwin)
 export CGO_ENABLED = 0
 endif
@@ -37,5 +37,5 @@ kill: ## SIGKILL at random moments, resume, compare bytes
 generate: ## the assembly and the Metal kernels' parameters, from their generators
 	go generate ./kernels/cpu ./kernels/metal
 
-mac-check: ## on a Mac: what only its GPU can tell, in one report to send
+mac-check: ## on a Mac: what only it can tell, in one report to send
 	kernels/metal/driver/check.sh

@@ -69,7 +69,8 @@ func (l *blas) productNeed(o *kernels.Product) int {
 
 func (b *Backend) productBLAS(o *kernels.Product, bias, mem []float32) {
 	add := o.Add != nil || bias != nil
-	if inOut := o.Add != nil && sameMemory(o.Add, o.Out); add && !(inOut && bias == nil) {
+	there := bias == nil && o.Add != nil && sameMemory(o.Add, o.Out)
+	if add && !there {
 		b.start(o, bias)
 	}
 	for i := range o.Terms {

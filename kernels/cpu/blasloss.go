@@ -48,10 +48,9 @@ func (b *Backend) lossPass(c *crossEntropy, phase int, mem []float32) {
 
 func (b *Backend) widenWords(c *crossEntropy, mem []float32) {
 	for i := range c.terms {
-		if t := &c.terms[i]; t.x.cols > 0 {
-			t.wide = b.widened(t.w, c.words0, c.wordsN, mem)
-			mem = mem[c.wordsN*t.x.cols:]
-		}
+		t := &c.terms[i]
+		t.wide = b.widened(t.w, c.words0, c.wordsN, mem)
+		mem = mem[c.wordsN*t.x.cols:]
 	}
 }
 
@@ -71,9 +70,6 @@ func (c *crossEntropy) blockLogits(l *blas) {
 func (c *crossEntropy) blockGradients(l *blas) {
 	for i := range c.terms {
 		t := &c.terms[i]
-		if t.x.cols == 0 {
-			continue
-		}
 		switch {
 		case c.phase == lossSoften && t.dx.present():
 			l.multiply(t.dx.part(c.first, c.rows, 0, t.x.cols), t.scale, c.z, false, t.wide, false, c.words0 > 0)

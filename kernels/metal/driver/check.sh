@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# On a Mac: all that only its GPU can tell, in one report for people to send.
+# On a Mac: all that only it can tell, in one report for people to send.
 #
 #   kernels/metal/driver/check.sh [flags of train bench]
 #
 # The tests of the driver, among them the conformance suite on the real GPU; all
-# cases of train doctor; the times of every kernel. The report is
-# build/mac-check.txt. Elsewhere GRAFT_METAL_EMULATOR stands in for the GPU.
+# cases of train doctor; the times of every kernel, and of the CPU's products with
+# Accelerate and without. The report is build/mac-check.txt. Elsewhere GRAFT_METAL_EMULATOR stands in for the GPU.
 set -u
 cd "$(dirname "$0")/../../.."
 report=build/mac-check.txt
@@ -29,6 +29,10 @@ part() { # title, command
   part "the driver, on the GPU" go test -count=1 -timeout 60m -v ./kernels/metal/driver
   part "every case on every device" build/train doctor -all
   part "times" build/train bench -backend metal "$@"
+  part "Accelerate" go test -count=1 -v ./kernels/cpu/accelerate
+  cpu=(bench -backend cpu -only "product|weight_grad|cross_entropy")
+  part "times of the CPU" build/train "${cpu[@]}" "$@"
+  CGO_ENABLED=0 part "times of the CPU, without cgo" go run ./cmd/train "${cpu[@]}" "$@"
   [ -z "$failed" ] && echo "all is well" || { echo "FAILED${failed}"; exit 1; }
 } | tee "$report"
 code=${PIPESTATUS[0]}
