@@ -10,8 +10,8 @@ import (
 // not reach. It has threads of its own, so it is called between jobs of the
 // pool, by the caller, never in a task.
 //
-// What it is asked depends on shapes alone, not on the number of threads, and
-// for a sum of products it adds term after term to C: that reads C once more for
+// What it is asked depends on shapes and types alone, not on the number of
+// threads, and for a sum of products it adds term after term to C: that reads C once more for
 // a low-rank term, a few hundredths of the time of the large one, where to
 // continue its sums would take copies of X and W with spare columns.
 type blas struct {
@@ -39,7 +39,7 @@ func (l *blas) takes(m, n, depth int) bool {
 }
 
 // multiply computes C = alpha·A·B, plus the old C where add is set; either
-// factor may be taken transposed. Sums of nothing change nothing.
+// factor may be taken transposed.
 func (l *blas) multiply(c matrix, alpha float32, a matrix, transA bool, b matrix, transB, add bool) {
 	k, beta := a.cols, float32(0)
 	if transA {
@@ -48,9 +48,7 @@ func (l *blas) multiply(c matrix, alpha float32, a matrix, transA bool, b matrix
 	if add {
 		beta = 1
 	}
-	if k > 0 {
-		l.sgemm(transA, transB, c.rows, c.cols, k, alpha, a.data, a.stride, b.data, b.stride, beta, c.data, c.stride)
-	}
+	l.sgemm(transA, transB, c.rows, c.cols, k, alpha, a.data, a.stride, b.data, b.stride, beta, c.data, c.stride)
 }
 
 // rowsAtOnce returns how many rows of a weight, of so many columns, are widened
