@@ -66,6 +66,9 @@ type Info struct {
 	// its next, for a backend that runs neighbours together where they do not
 	// share memory.
 	Apart int
+
+	// MaxHead is the largest HeadDim that Attention takes; 0 where it takes any.
+	MaxHead int
 }
 
 // Activations returns the type of activations.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"graft/kernels"
+	"graft/kernels/metal"
 	"graft/kernels/random"
 	"graft/kernels/reference"
 	"graft/model/safetensors"
@@ -398,6 +399,27 @@ func TestOpenErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPlaceLargeHeads: heads larger than a backend takes are said with the file,
+// before anything runs.
+func TestPlaceLargeHeads(t *testing.T) {
+	gpu := metal.New(metal.NoDevice(), metal.Options{})
+	for _, c := range []struct {
+		b    kernels.Backend
+		dim  int
+		want string
+	}{
+		{gpu, 256, ""},
+		{gpu, 258, "config.json: head_dim 258: backend metal takes at most 256"},
+		{reference.New(), 258, ""},
+	} {
+		m := open(t, write(t, map[string]any{"model_type": "llama", "head_dim": c.dim}))
+		_, err := m.Place(c.b, Options{})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s, head_dim %d: error %v, want %q", c.b.Info().Name, c.dim, err, c.want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 
 	"graft/kernels"
 	"graft/model/stored"
@@ -47,8 +48,13 @@ type adapter struct {
 }
 
 // Place puts the weights on a backend and declares what is trained. Values of
-// adapters are zero until something sets them.
+// adapters are zero until something sets them. Heads that the backend's attention
+// does not take are an error.
 func (m *Model) Place(b kernels.Backend, o Options) (*Instance, error) {
+	if i := b.Info(); i.MaxHead > 0 && m.Decoder.HeadDim > i.MaxHead {
+		return nil, fmt.Errorf("%s: head_dim %d: backend %s takes at most %d, backend cpu any",
+			filepath.Join(m.Dir, "config.json"), m.Decoder.HeadDim, i.Name, i.MaxHead)
+	}
 	in := &Instance{
 		Model: m, Params: program.NewParameters(b.Info().Float), options: o, backend: b,
 		frozen: map[string]kernels.Tensor{}, trained: map[string]*program.Parameter{},

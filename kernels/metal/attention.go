@@ -9,14 +9,17 @@ import (
 // attentionBlock is how many queries or keys a threadgroup works on.
 const attentionBlock = 32
 
+// maxHead is the largest head dimension that there are kernels for.
+const maxHead = 256
+
 // headClass rounds a head dimension up to one that there are kernels for.
 func headClass(dim int) int {
-	for _, d := range []int{32, 64, 128, 256} {
+	for _, d := range []int{32, 64, 128, maxHead} {
 		if dim <= d {
 			return d
 		}
 	}
-	panic(fmt.Sprintf("metal: heads of %d; attention takes at most 256", dim))
+	panic(fmt.Sprintf("metal: heads of %d; attention takes at most %d", dim, maxHead))
 }
 
 func attentionShape(s kernels.AttentionShape, q, k, v, bounds, out, lse *kernels.Tensor) attentionParams {
