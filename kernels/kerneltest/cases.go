@@ -373,6 +373,15 @@ func losses(add adder) {
 			}
 		}
 	}
+	// A model that is sure: what is left of its gradients are differences that
+	// must not be taken between numbers next to one.
+	for _, size := range []float64{4, 8, 16} {
+		add(fmt.Sprintf("cross_entropy of a sure model, logits of %g", size), func(g *rig) kernels.Op {
+			const n, vocab = 5, 200
+			return &kernels.CrossEntropy{Targets: g.indices("targets", []int32{0, 77, 199, 64, 63}), Loss: g.found("loss", n, 1), LogitScale: 1,
+				Terms: []kernels.HeadTerm{{X: g.picks("x", []int32{0, 77, 199, 64, 63}, vocab, size), W: g.diagonal("w", vocab), Scale: 1, DX: g.out("dx", n, vocab)}}}
+		}).slack = 3 // rounding of the logits
+	}
 }
 
 func optimizers(add adder) {

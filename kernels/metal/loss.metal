@@ -57,8 +57,10 @@ kernel void cross_entropy(
     const float mine = exp(aim.x - m);
     const float all = others + mine;
     if (tid == 0) {
-        // With the target on top, log(1 + others), which is others where it is small.
-        loss[ulong(row) * p.lossStride] = aim.x == m && others < 1e-3f ? others * (1.0f - others * (0.5f - others / 3.0f)) : m - aim.x + log(all);
+        // With the target on top, log(1 + others): where others are few, by its
+        // series, as 1 + others would round them.
+        const float series = others * (1.0f - others * (0.5f - others * (1.0f / 3.0f - others * (0.25f - others * 0.2f))));
+        loss[ulong(row) * p.lossStride] = aim.x == m && others < 0.03125f ? series : m - aim.x + log(all);
     }
     if (p.gradients == 0) {
         return;

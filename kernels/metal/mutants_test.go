@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"graft/kernels"
 	"graft/kernels/kerneltest"
 	"graft/kernels/metal"
 	"graft/kernels/metal/emulator"
@@ -33,8 +34,7 @@ var mutants = []mutant{
 	{"products.metal", "simdgroup_store(sums[i][j], part, 8);\n            simdgroup_barrier(mem_flags::mem_threadgroup);", "simdgroup_store(sums[i][j], part, 8);", "product"},
 	{"products.metal", "            }\n            simdgroup_barrier(mem_flags::mem_threadgroup);\n        }\n    }\n}", "            }\n        }\n    }\n}", "product"},
 	{"attention.metal", "stage<T, kDim>(values, kRows, v + kvHead, p.vStride, key, end, p, tid);\n        threadgroup_barrier(mem_flags::mem_threadgroup);\n        if (key > row + 7) {\n            continue; //", "stage<T, kDim>(values, kRows, v + kvHead, p.vStride, key, end, p, tid);\n        if (key > row + 7) {\n            continue; //", "attention"},
-	{"attention.metal", "simdgroup_barrier(mem_flags::mem_threadgroup); // all scores are read\n        sum *= shrink;", "sum *= shrink;", "attention"},
-	{"attention.metal", "firsts[tid] = token < end ? first_key(token, bounds, p) : p.tokens;", "firsts[tid] = first_key(token, bounds, p);", "attention_grad"},
+	{"attention.metal", "top = m;\n        simdgroup_barrier(mem_flags::mem_threadgroup);", "top = m;", "attention"},
 	{"attention.metal", "            }\n            threadgroup_barrier(mem_flags::mem_threadgroup);\n            products<T, kDim, kRows>(s, keys, queries, p.headDim);", "            }\n            products<T, kDim, kRows>(s, keys, queries, p.headDim);", "attention_grad"},
 	{"attention.metal", "changes[at] = T(ds[i]);\n            }\n            simdgroup_barrier(mem_flags::mem_threadgroup);", "changes[at] = T(ds[i]);\n            }", "attention_grad"},
 	{"rows.metal", "        found[simd] = at;\n    }\n    threadgroup_barrier(mem_flags::mem_threadgroup);", "        found[simd] = at;\n    }", "scatter"},
@@ -67,8 +67,12 @@ var mutants = []mutant{
 	{"attention.metal", "const bool seen = key + c >= from && key + c <= last;\n            z[i]", "const bool seen = key + c <= last;\n            z[i]", "attention"},
 	{"attention.metal", "token + 1 > start + p.window ? token + 1 - p.window : start", "token + 1 > start + p.window ? token - p.window : start", "attention"},
 	{"attention.metal", "end = min(end, newest + p.window);", "end = min(end, first + p.window);", "attention_grad"},
+	{"attention.metal", "firsts[tid] = token < end ? first_key(token, bounds, p) : p.tokens;", "firsts[tid] = first_key(query, bounds, p);", "attention_grad"},
 	{"attention.metal", "const bool seen = key >= firsts[c] && key <= query + c;", "const bool seen = key <= query + c;", "attention_grad"},
 	{"attention.metal", "bounds[sequence_of(newest, bounds, p) + 1]", "bounds[sequence_of(first, bounds, p) + 1]", "attention_grad"},
+	{"attention.metal", "if (uint(bounds[middle]) <= token) {", "if (uint(bounds[middle]) <= token && bounds[middle] < bounds[middle + 1]) {", "attention_grad"},
+	{"attention.metal", "if (8 * d < p.headDim) {", "if (8 * d < min(p.headDim, 128u)) {", "attention"},
+	{"attention.metal", "const uint c = i % (kDim / 4) * 4;", "const uint c = i % min(kDim / 4, 24u) * 4;", "attention"},
 
 	// Addresses.
 	{"products.metal", "const uint c = tid % (width / 8) * 8;", "const uint c = tid % (width / 8);", "product"},
@@ -123,24 +127,50 @@ var mutants = []mutant{
 	{"products.metal", "constant uint kTile = 1280;", "constant uint kTile = 4096;", "product"},
 }
 
+// mutantsOfHalves are bugs with activations of two bytes alone: weights of four
+// take the place of the scores that a lane has read itself.
+var mutantsOfHalves = []mutant{
+	{"attention.metal", "simdgroup_barrier(mem_flags::mem_threadgroup); // all scores are read\n        sum *= shrink;", "sum *= shrink;", "attention"},
+	{"attention.metal", "simdgroup_barrier(mem_flags::mem_threadgroup); // all scores are read\n            for (uint i = 0; i < kRows / 4; ++i) {\n                const uint at", "for (uint i = 0; i < kRows / 4; ++i) {\n                const uint at", "attention_grad"},
+}
+
 // TestMutants plants every mutant and asks that the checked build or the suite
 // notice it. All of them take minutes and GRAFT_MUTANTS; without it some do.
 func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles kernels")
 	}
-	list := mutants
+	list, halves := mutants, mutantsOfHalves
 	if os.Getenv("GRAFT_MUTANTS") == "" {
-		list = nil
+		list, halves = nil, nil
 		for i := 0; i < len(mutants); i += 12 {
 			list = append(list, mutants[i])
 		}
 	}
-	// What is not mutated is compiled once, before.
-	if _, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Sources: smaller(metal.Sources())}); errors.Is(err, emulator.ErrNoCompiler) {
+	plant(t, list, kernels.F32)
+	plant(t, halves, kernels.BF16)
+}
+
+// plant tries each mutant, and no mutant: else it would not be the mutants that
+// are noticed.
+func plant(t *testing.T, list []mutant, activations kernels.DType) {
+	program, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Sources: smaller(metal.Sources(), activations)})
+	if errors.Is(err, emulator.ErrNoCompiler) {
 		t.Skip(err)
-	} else if err != nil {
+	}
+	if err != nil {
 		t.Fatal(err)
+	}
+	var kinds []string
+	for _, m := range list {
+		kinds = append(kinds, strings.Fields(m.kinds)...)
+	}
+	noticed, err := notice(program, kinds, activations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if noticed != "" {
+		t.Fatalf("without a mutant: %s", noticed)
 	}
 	var wait sync.WaitGroup
 	slots := make(chan struct{}, 2)
@@ -148,7 +178,7 @@ func TestMutants(t *testing.T) {
 		wait.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			noticed, err := m.notice(t.TempDir())
+			noticed, err := m.notice(t.TempDir(), activations)
 			switch {
 			case err != nil:
 				t.Errorf("%s: %q: %v", m.file, m.old, err)
@@ -163,7 +193,7 @@ func TestMutants(t *testing.T) {
 }
 
 // notice compiles and runs the mutant, and returns what was noticed.
-func (m mutant) notice(dir string) (string, error) {
+func (m mutant) notice(dir string, activations kernels.DType) (string, error) {
 	sources := metal.Sources()
 	found := 0
 	for i, s := range sources {
@@ -181,18 +211,33 @@ func (m mutant) notice(dir string) (string, error) {
 	if found == 0 {
 		return "", errors.New("is not there any more")
 	}
-	program, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Sources: smaller(sources)})
+	program, err := emulator.Build(emulator.CacheDir(), emulator.BuildOptions{Sources: smaller(sources, activations)})
 	if err != nil {
 		return "", fmt.Errorf("does not compile: %w", err)
 	}
+	return notice(program, strings.Fields(m.kinds), activations)
+}
+
+// mostSteps is how many accesses to memory a launch may make: more than any of
+// the suite makes in kernels without a bug, or all would seem to have one.
+const mostSteps = 100_000_000
+
+// notice runs kinds of operations, and returns what was noticed.
+func notice(program string, kinds []string, activations kernels.DType) (string, error) {
+	tolerance := 0.0
+	for _, each := range tolerances {
+		if each.activations == activations {
+			tolerance = each.of
+		}
+	}
 	for _, reverse := range []bool{false, true} {
-		d, err := emulator.Options{ReverseLanes: reverse, Steps: 20_000_000}.Open(program)
+		d, err := emulator.Options{ReverseLanes: reverse, Steps: mostSteps}.Open(program)
 		if err != nil {
 			return "", err
 		}
-		b := metal.New(d, metal.Options{})
+		b := metal.New(d, metal.Options{Activations: activations})
 		var f finding
-		kerneltest.Kinds(&f, b, 5e-6, strings.Fields(m.kinds), func() bool { return f != "" })
+		kerneltest.Kinds(&f, b, tolerance, kinds, func() bool { return f != "" })
 		b.Close()
 		if f != "" {
 			return string(f), nil
@@ -212,14 +257,20 @@ func (f *finding) Errorf(format string, args ...any) {
 	}
 }
 
-// others are the kernels that these tests leave out: other types of activations,
-// and the largest heads.
-var others = regexp.MustCompile(`(?m)^template \[\[host_name\("(\w+_(f16|bf16)|\w+_(128|256)_\w+)"\)\]\].*\n`)
+// template is an instance of a kernel for one type of activations.
+var template = regexp.MustCompile(`(?m)^template \[\[host_name\("\w+_(f32|f16|bf16)"\)\]\].*\n`)
 
-func smaller(sources []metal.Source) []metal.Source {
+// smaller leaves out the kernels for other types of activations.
+func smaller(sources []metal.Source, activations kernels.DType) []metal.Source {
 	out := make([]metal.Source, len(sources))
 	for i, s := range sources {
-		out[i] = metal.Source{Name: s.Name, Text: others.ReplaceAllString(s.Text, "\n")}
+		text := template.ReplaceAllStringFunc(s.Text, func(line string) string {
+			if strings.EqualFold(template.FindStringSubmatch(line)[1], activations.String()) {
+				return line
+			}
+			return "\n"
+		})
+		out[i] = metal.Source{Name: s.Name, Text: text}
 	}
 	return out
 }

@@ -28,14 +28,22 @@ func crossEntropy(o *kernels.CrossEntropy) {
 			}
 			z[v] = x
 		}
-		l := logSumExp(z)
-		loss.row(n)[0] = l - z[target]
+		// What others than the target weigh is summed apart: of a sure model
+		// nothing else is left in the loss.
+		l, mine := logSumExp(z), z[target]
+		var others float64
 		for v := range z {
-			p := math.Exp(z[v] - l)
-			if v == int(target) {
-				p--
+			if v != int(target) {
+				p := math.Exp(z[v] - l)
+				others += p
+				dz[v] *= p
 			}
-			dz[v] *= p
+		}
+		dz[target] *= -others
+		if others < 0.5 {
+			loss.row(n)[0] = -math.Log1p(-others)
+		} else {
+			loss.row(n)[0] = l - mine
 		}
 		for i, t := range o.Terms {
 			if t.DX != nil {
