@@ -353,6 +353,9 @@ TEXT ·avx2Tile(SB), NOSPLIT|NOFRAME, $0-69
 	ADDQ       SI, R10
 	LEAQ       (CX)(DI*2), R10
 	ADDQ       DI, R10
+	MOVQ       R8, R11
+	SHLQ       $0x04, R11
+	ADDQ       CX, R11
 	VXORPS     Y4, Y4, Y4
 	VXORPS     Y5, Y5, Y5
 	VXORPS     Y6, Y6, Y6
@@ -369,6 +372,8 @@ TEXT ·avx2Tile(SB), NOSPLIT|NOFRAME, $0-69
 unrolled:
 	CMPQ         AX, $0x04
 	JL           single
+	PREFETCHT0   (R11)
+	ADDQ         R8, R11
 	VMOVUPS      (DX), Y0
 	VMOVUPS      32(DX), Y1
 	VBROADCASTSS (CX), Y2
@@ -392,6 +397,8 @@ unrolled:
 	ADDQ         R8, CX
 	ADDQ         R8, R10
 	ADDQ         R9, DX
+	PREFETCHT0   (R11)
+	ADDQ         R8, R11
 	VMOVUPS      (DX), Y0
 	VMOVUPS      32(DX), Y1
 	VBROADCASTSS (CX), Y2
@@ -415,6 +422,8 @@ unrolled:
 	ADDQ         R8, CX
 	ADDQ         R8, R10
 	ADDQ         R9, DX
+	PREFETCHT0   (R11)
+	ADDQ         R8, R11
 	VMOVUPS      (DX), Y0
 	VMOVUPS      32(DX), Y1
 	VBROADCASTSS (CX), Y2
@@ -438,6 +447,8 @@ unrolled:
 	ADDQ         R8, CX
 	ADDQ         R8, R10
 	ADDQ         R9, DX
+	PREFETCHT0   (R11)
+	ADDQ         R8, R11
 	VMOVUPS      (DX), Y0
 	VMOVUPS      32(DX), Y1
 	VBROADCASTSS (CX), Y2
@@ -467,6 +478,8 @@ unrolled:
 single:
 	TESTQ        AX, AX
 	JZ           store
+	PREFETCHT0   (R11)
+	ADDQ         R8, R11
 	VMOVUPS      (DX), Y0
 	VMOVUPS      32(DX), Y1
 	VBROADCASTSS (CX), Y2

@@ -128,8 +128,15 @@ func tiles() {
 	lower := GP64() // rows 3 to 5
 	LEAQ(Mem{Base: a, Index: row, Scale: 2}, lower)
 	ADDQ(row, lower)
+	// Where the left factor's depths lie far apart, nothing else asks for them in time.
+	ahead = GP64()
+	MOVQ(astep, ahead)
+	SHLQ(Imm(4), ahead)
+	ADDQ(a, ahead)
 	t = newTile()
 	one := func() {
+		PREFETCHT0(Mem{Base: ahead})
+		ADDQ(astep, ahead)
 		t.step(Mem{Base: b}, func(i int) Mem {
 			base := a
 			if i >= 3 {
