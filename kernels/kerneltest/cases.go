@@ -377,9 +377,16 @@ func losses(add adder) {
 	// must not be taken between numbers next to one.
 	for _, size := range []float64{4, 8, 16} {
 		add(fmt.Sprintf("cross_entropy of a sure model, logits of %g", size), func(g *rig) kernels.Op {
-			const n, vocab = 5, 200
-			return &kernels.CrossEntropy{Targets: g.indices("targets", []int32{0, 77, 199, 64, 63}), Loss: g.found("loss", n, 1), LogitScale: 1,
-				Terms: []kernels.HeadTerm{{X: g.picks("x", []int32{0, 77, 199, 64, 63}, vocab, size), W: g.diagonal("w", vocab), Scale: 1, DX: g.out("dx", n, vocab)}}}
+			const vocab = 200
+			targets, all := []int32{0, 77, 199, 64, 63}, make([]int32, vocab)
+			for i := range all {
+				all[i] = int32(i)
+			}
+			n := len(targets)
+			return &kernels.CrossEntropy{Targets: g.indices("targets", targets), Loss: g.found("loss", n, 1), LogitScale: 1,
+				Terms: []kernels.HeadTerm{{X: g.add("x", input, g.activation(), n, vocab, g.padding, g.picking(targets, vocab, size)),
+					W:     g.add("w", input, g.float(), vocab, vocab, g.padding, g.picking(all, vocab, 1)),
+					Scale: 1, DX: g.out("dx", n, vocab)}}}
 		}).slack = 3 // rounding of the logits
 	}
 }

@@ -272,6 +272,15 @@ func (g *rig) normal(n int, scale float64) []float64 {
 	return g.rounded(v)
 }
 
+// picking draws rows of small numbers with one of some size in a column of each.
+func (g *rig) picking(cols []int32, width int, size float64) []float64 {
+	v := g.normal(len(cols)*width, 0.01)
+	for i, c := range cols {
+		v[i*width+int(c)] = size
+	}
+	return v
+}
+
 // rounded rounds v to what an activation can hold.
 func (g *rig) rounded(v []float64) []float64 {
 	b := make([]byte, len(v)*g.round.Size())
@@ -309,24 +318,6 @@ func (g *rig) found(name string, rows, cols int) *kernels.Tensor {
 
 func (g *rig) trained(name string, rows, cols int) *kernels.Tensor {
 	return g.add(name, update, g.float(), rows, cols, g.padding, g.normal(rows*cols, 1))
-}
-
-// picks returns an activation with a number of some size in one column of each row.
-func (g *rig) picks(name string, cols []int32, width int, size float64) *kernels.Tensor {
-	v := g.normal(len(cols)*width, 0.01)
-	for i, c := range cols {
-		v[i*width+int(c)] = size
-	}
-	return g.add(name, input, g.activation(), len(cols), width, g.padding, v)
-}
-
-// diagonal returns parameters near the unit matrix.
-func (g *rig) diagonal(name string, n int) *kernels.Tensor {
-	v := g.normal(n*n, 0.01)
-	for i := range n {
-		v[i*n+i] = 1
-	}
-	return g.add(name, input, g.float(), n, n, g.padding, v)
 }
 
 // flat is change without gaps, for what is always one row.

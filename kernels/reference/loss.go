@@ -30,7 +30,7 @@ func crossEntropy(o *kernels.CrossEntropy) {
 		}
 		// What others than the target weigh is summed apart: of a sure model
 		// nothing else is left in the loss.
-		l, mine := logSumExp(z), z[target]
+		l := logSumExp(z)
 		var others float64
 		for v := range z {
 			if v != int(target) {
@@ -43,7 +43,7 @@ func crossEntropy(o *kernels.CrossEntropy) {
 		if others < 0.5 {
 			loss.row(n)[0] = -math.Log1p(-others)
 		} else {
-			loss.row(n)[0] = l - mine
+			loss.row(n)[0] = l - z[target]
 		}
 		for i, t := range o.Terms {
 			if t.DX != nil {

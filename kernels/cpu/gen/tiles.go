@@ -128,7 +128,7 @@ func tiles() {
 	lower := GP64() // rows 3 to 5
 	LEAQ(Mem{Base: a, Index: row, Scale: 2}, lower)
 	ADDQ(row, lower)
-	// Where the left factor's depths lie far apart, nothing else asks for them in time.
+	// Sixteen depths on: where they lie far apart, nothing else asks for them in time.
 	ahead = GP64()
 	MOVQ(astep, ahead)
 	SHLQ(Imm(4), ahead)
