@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -32,6 +33,11 @@ func TestLayers(t *testing.T) {
 	want.Train.Steps, want.Train.Epochs = 5, 0
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
+	}
+	if c, err := Load(p, []string{"seed=18446744073709551615"}, nil); err != nil || c.Seed != math.MaxUint64 {
+		t.Errorf("the largest seed: %v, %v", c, err)
+	} else if again, err := Parse(c.YAML()); err != nil || again.Seed != c.Seed {
+		t.Errorf("the largest seed read back: %v, %v", again, err)
 	}
 	if c, err := Load(p, []string{"out=123", "lora.targets=.*proj"}, nil); err != nil || c.Out != "123" || c.LoRA.Targets.Pattern != ".*proj" {
 		t.Errorf("texts without quotes: %+v, %v", c, err)
@@ -74,6 +80,11 @@ func TestErrors(t *testing.T) {
 		{text: minimal + "train: {batch_size: 0}\n", want: []string{"train.batch_size: 0, want 1 to"}},
 		{text: minimal + "profile: yes\n", want: []string{"profile", "want true or false"}},
 		{text: minimal + "seed: 1\nseed: 2\n", want: []string{"job.yaml:5: seed is set twice"}},
+		{text: minimal + "seed: -1\n", want: []string{"job.yaml:4: seed: -1, want 0 or more"}},
+		{text: minimal + "seed: 010\n", want: []string{`seed: "010" starts with 0`}},
+		{text: minimal + "seed: 18446744073709551616\n", want: []string{"seed"}},
+		{text: minimal + "threads: 9223372036854775808\n", want: []string{`threads: "9223372036854775808" is out of range`}},
+		{text: minimal + "lora: {layers: [1, 2, 1]}\n", want: []string{"lora.layers: layer 1 is listed twice"}},
 		{text: minimal + "seed: &a 1\nthreads: *a\n", want: []string{"aliases are not supported"}},
 		{text: minimal, sets: []string{"lora.rnk=8"}, want: []string{"-set lora.rnk=8: unknown key lora.rnk; did you mean lora.rank?"}},
 		{text: minimal, sets: []string{"lora.rank"}, want: []string{"-set lora.rank: want key=value"}},

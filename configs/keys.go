@@ -108,11 +108,7 @@ func (k Key) decode(n *yaml.Node) (any, error) {
 		i, err := decodeInt(n)
 		return int(i), err
 	case uint64:
-		i, err := decodeInt(n)
-		if err == nil && i < 0 {
-			err = fmt.Errorf("%d, want 0 or more", i)
-		}
-		return uint64(i), err
+		return decodeUint(n)
 	case float64:
 		return decodeFloat(n)
 	case []string:

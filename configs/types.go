@@ -1,8 +1,10 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -55,6 +57,9 @@ func (l *Layers) decode(n *yaml.Node) error {
 			}
 			if i < 0 || i > math.MaxInt32 {
 				return fmt.Errorf("layer %d", i)
+			}
+			if slices.Contains(l.List, int(i)) {
+				return fmt.Errorf("layer %d is listed twice", i)
 			}
 			l.List = append(l.List, int(i))
 		}
@@ -172,12 +177,30 @@ func decodeStrings(n *yaml.Node) ([]string, error) {
 }
 
 func decodeInt(n *yaml.Node) (int64, error) {
-	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!int" {
-		if i, err := strconv.ParseInt(n.Value, 10, 64); err == nil {
-			return i, nil
-		}
+	i, err := strconv.ParseInt(n.Value, 10, 64)
+	return i, wholeNumber(n, err)
+}
+
+func decodeUint(n *yaml.Node) (uint64, error) {
+	if i, err := decodeInt(n); err == nil && i < 0 {
+		return 0, fmt.Errorf("%d, want 0 or more", i)
 	}
-	return 0, fmt.Errorf("%s, want a whole number", describe(n))
+	u, err := strconv.ParseUint(n.Value, 10, 64)
+	return u, wholeNumber(n, err)
+}
+
+// wholeNumber says what is wrong with a node that was parsed as a decimal number.
+func wholeNumber(n *yaml.Node, err error) error {
+	digits := strings.TrimLeft(n.Value, "+-")
+	switch {
+	case n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil && !errors.Is(err, strconv.ErrRange):
+		return fmt.Errorf("%s, want a whole number", describe(n))
+	case err != nil:
+		return fmt.Errorf("%s is out of range", describe(n))
+	case len(digits) > 1 && digits[0] == '0': // 010 is 8 to some readers of YAML, 10 to others
+		return fmt.Errorf("%s starts with 0, want a decimal number", describe(n))
+	}
+	return nil
 }
 
 func decodeFloat(n *yaml.Node) (float64, error) {

@@ -265,6 +265,12 @@ func TestCapacity(t *testing.T) {
 		if a, b, c := l.Capacity(s, 10); a != tokens || b != rows || c != n {
 			t.Errorf("shuffle %v: capacity %d, %d, %d, want %d, %d, %d", shuffle, a, b, c, tokens, rows, n)
 		}
+		// So many steps that some shuffled batch comes near the largest one.
+		a, b, c := l.Capacity(s, 1<<40)
+		nearly, nearlyRows, _ := l.Capacity(s, 5000)
+		if over := float64(a) / float64(nearly); over < 1 || over > 1.3 || b < nearlyRows || c != n {
+			t.Errorf("shuffle %v: capacity of very many steps %d, %d, %d; of 5000 %d, %d, %d", shuffle, a, b, c, nearly, nearlyRows, n)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package data
 
 import (
 	"fmt"
+	"slices"
 
 	"graft/kernels/random"
 )
@@ -80,11 +81,18 @@ func (l *Loader) orderOf(epoch int) []int32 {
 	return order
 }
 
+// mostScanned bounds the examples that Capacity looks at one by one.
+const mostScanned = 1 << 24
+
 // Capacity returns the most tokens, trained tokens and sequences that any
-// micro-batch of the first steps steps has.
+// micro-batch of the first steps steps has; where there are too many of them to
+// look at, the most that any micro-batch could have.
 func (l *Loader) Capacity(s *Set, steps int) (tokens, rows, sequences int) {
 	if !l.options.Shuffle { // all epochs are alike
 		steps = min(steps, l.StepsPerEpoch())
+	}
+	if steps > mostScanned/min(l.window(), l.n) {
+		return l.bound(s)
 	}
 	scan := NewLoader(l.n, l.options) // leaves the order that l has cached alone
 	for step := range steps {
@@ -94,4 +102,21 @@ func (l *Loader) Capacity(s *Set, steps int) (tokens, rows, sequences int) {
 		}
 	}
 	return tokens, rows, sequences
+}
+
+// bound is the size of a micro-batch of the longest examples, and of those with
+// most trained tokens.
+func (l *Loader) bound(s *Set) (tokens, rows, sequences int) {
+	all := make([][2]int, l.n)
+	for i := range all {
+		all[i][0], all[i][1], _ = s.Size([]int32{int32(i)})
+	}
+	most := func(kind int) (sum int) {
+		slices.SortFunc(all, func(a, b [2]int) int { return b[kind] - a[kind] })
+		for _, size := range all[:min(l.options.BatchSize, l.n)] {
+			sum += size[kind]
+		}
+		return sum
+	}
+	return most(0), most(1), min(l.options.BatchSize, l.n)
 }

@@ -69,6 +69,9 @@ func Open(path string) (*Model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
+			if here, err := os.Getwd(); err == nil && !filepath.IsAbs(path) {
+				return nil, fmt.Errorf("model %s: there is no such file or folder in %s", path, here)
+			}
 			return nil, fmt.Errorf("model %s: there is no such file or folder", path)
 		}
 		return nil, fmt.Errorf("model %s: %w", path, err)

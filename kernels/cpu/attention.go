@@ -118,11 +118,35 @@ func (h *heads) along(w *worker, v *vectors, dst []float32, x matrix, head, pane
 // diagonal. q holds panels of the queries from q0 on, k those of the keys
 // from k0 on.
 func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []float32, q0, nq, k0, nk int) {
-	for j := 0; j < nk; j += tileCols {
-		first := max(0, k0+j-q0) / tileRows * tileRows
-		for i := first; i < nq; i += tileRows {
-			v.tilePacked(h.dim, &q[i*h.dim], &k[j*h.dim], &s[i*ld+j], ld, scale, false, &k[j*h.dim])
+	for j := 0; j < nk; {
+		at := &k[j*h.dim]
+		i := max(0, k0+j-q0) / tileRows * tileRows
+		wide := nq // from where on the next panel of keys counts too
+		if v.tileWide != nil && j+tileCols < nk {
+			wide = min(nq, max(0, k0+j+tileCols-q0)/tileRows*tileRows)
 		}
+		for ; i < wide; i += tileRows {
+			v.tilePacked(h.dim, &q[i*h.dim], at, &s[i*ld+j], ld, scale, false, at)
+		}
+		for ; i < nq; i += tileRows {
+			v.tilePackedWide(h.dim, &q[i*h.dim], at, h.dim*tileCols, &s[i*ld+j], ld, scale, false, at)
+		}
+		j += tileCols
+		if v.tileWide != nil && j < nk {
+			j += tileCols
+		}
+	}
+}
+
+// sums adds alpha·A·B to a tile's rows of C [tileRows, padded], where B has k
+// rows, packed along in panels so many elements apart.
+func (h *heads) sums(v *vectors, k int, a *float32, arow, astep int, b []float32, panel int, c []float32, alpha float32) {
+	at := 0
+	for ; v.tileWide != nil && at+1 < h.panels; at += 2 {
+		v.tileWide(k, a, arow, astep, &b[at*panel], tileCols, panel, &c[at*tileCols], h.padded, alpha, true)
+	}
+	for ; at < h.panels; at++ {
+		v.tile(k, a, arow, astep, &b[at*panel], tileCols, &c[at*tileCols], h.padded, alpha, true)
 	}
 }
 
@@ -251,13 +275,9 @@ func (a *attention) soften(x *softmax, i, q, k0, nk int) {
 
 // mix adds the values, each tile of rows only up to its last query's key.
 func (a *attention) mix(x *softmax, values []float32, q0, nq, k0, nk int) {
-	for c := range a.panels {
-		v := values[c*a.seq.keyPanels*tileCols*tileCols:]
-		for i := 0; i < nq; i += tileRows {
-			k := min(nk, q0+min(i+tileRows, nq)-k0)
-			if k > 0 {
-				a.isa.tile(k, &x.s[i*blockKeys], blockKeys, 1, &v[0], tileCols, &x.out[i*a.padded+c*tileCols], a.padded, 1, true)
-			}
+	for i := 0; i < nq; i += tileRows {
+		if k := min(nk, q0+min(i+tileRows, nq)-k0); k > 0 {
+			a.sums(a.isa, k, &x.s[i*blockKeys], blockKeys, 1, values, a.seq.keyPanels*tileCols*tileCols, x.out[i*a.padded:], 1)
 		}
 	}
 }
@@ -267,6 +287,6 @@ func (a *attention) finish(x *softmax, row, nq, head int) {
 		out := a.out.row(row + i)[head*a.dim:][:a.dim]
 		copy(out, x.out[i*a.padded:])
 		a.isa.scale(out, 1/x.sum[i])
-		a.lse.row(row + i)[head] = x.max[i] + float32(math.Log(float64(x.sum[i])))
+		a.lse.row(row + i)[head] = x.max[i] + log32(x.sum[i])
 	}
 }

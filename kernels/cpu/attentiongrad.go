@@ -254,13 +254,9 @@ func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
 // sumQueries adds sᵀ·x for the rows x of a head, packed along; queries before
 // a tile's first key are left out.
 func (a *attentionGrad) sumQueries(out, s, x []float32, alpha float32, g *gradBlock) {
-	for c := range a.panels {
-		xc := x[c*a.seq.rowPanels*tileRows*tileCols:]
-		for i := 0; i < g.nk; i += tileRows {
-			q := max(0, g.k0+i-g.q0)
-			if q < g.nq {
-				a.isa.tile(g.nq-q, &s[q*gradKeys+i], 1, gradKeys, &xc[(g.q0+q)*tileCols], tileCols, &out[i*a.padded+c*tileCols], a.padded, alpha, true)
-			}
+	for i := 0; i < g.nk; i += tileRows {
+		if q := max(0, g.k0+i-g.q0); q < g.nq {
+			a.sums(a.isa, g.nq-q, &s[q*gradKeys+i], 1, gradKeys, x[(g.q0+q)*tileCols:], a.seq.rowPanels*tileRows*tileCols, out[i*a.padded:], alpha)
 		}
 	}
 }

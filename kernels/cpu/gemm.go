@@ -49,7 +49,7 @@ func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ld
 	packed := a.row == 1 && a.step == tileRows && b.step == tileCols
 	for j := 0; j < n; {
 		at, width := j/tileCols*b.panel, tileCols
-		if packed && v.tileWide != nil && j+2*tileCols <= n {
+		if v.tileWide != nil && j+2*tileCols <= n {
 			width = 2 * tileCols
 		}
 		ahead := at // of what comes next
@@ -64,8 +64,10 @@ func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ld
 				for e := 0; e < width && j+e < n; e += tileCols {
 					w.edgeTile(v, min(tileRows, m-i), min(tileCols, n-j-e), k, ap, a.row, a.step, &b.data[at+e/tileCols*b.panel], b.step, cp[e:], ldc, alpha, add)
 				}
+			case packed && width > tileCols:
+				v.tilePackedWide(k, ap, &b.data[at], b.panel, &cp[0], ldc, alpha, add, next)
 			case width > tileCols:
-				v.tileWide(k, ap, &b.data[at], b.panel, &cp[0], ldc, alpha, add, next)
+				v.tileWide(k, ap, a.row, a.step, &b.data[at], b.step, b.panel, &cp[0], ldc, alpha, add)
 			case packed:
 				v.tilePacked(k, ap, &b.data[at], &cp[0], ldc, alpha, add, next)
 			default:

@@ -26,7 +26,7 @@ var avx512 = wide(avx2)
 
 func wide(v vectors) vectors {
 	v.name = "avx512"
-	v.tileWide = avx512TileWide
+	v.tileWide, v.tilePackedWide = avx512TileWide, avx512TilePackedWide
 	v.peak = func(rounds int) float64 {
 		avx512FMA(rounds)
 		return float64(rounds) * 12 * 32

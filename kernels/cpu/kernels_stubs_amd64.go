@@ -10,8 +10,11 @@ func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha fl
 // avx2Tile is vectors.tile.
 func avx2Tile(k int, a *float32, arow int, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
+// avx512TilePackedWide is vectors.tilePackedWide.
+func avx512TilePackedWide(k int, a *float32, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
+
 // avx512TileWide is vectors.tileWide.
-func avx512TileWide(k int, a *float32, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
+func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep int, panel int, c *float32, ldc int, alpha float32, add bool)
 
 // avx2AcrossF32 is vectors.across.
 func avx2AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)

@@ -242,6 +242,22 @@ func exp32(x float32) float32 {
 	return y * math.Float32frombits(uint32(h+127)<<23) * math.Float32frombits(uint32(int32(n)-h+127)<<23)
 }
 
+// log32 is ln x within 1e-7 relative to the larger of it and 1, for a normal
+// x > 0; infinity and NaN stay what they are. With x = 2^n·m, √½ ≤ m < √2, and
+// s = (m-1)/(m+1) it is n·ln 2 + 2·artanh s.
+func log32(x float32) float32 {
+	if !(x <= math.MaxFloat32) {
+		return x
+	}
+	const sqrtHalf = 0x3f3504f3 // its bits
+	bits := math.Float32bits(x)
+	n := int32(bits-sqrtHalf) >> 23
+	m := float64(math.Float32frombits(bits - uint32(n)<<23))
+	s := (m - 1) / (m + 1)
+	s2 := s * s
+	return float32(float64(n)*math.Ln2 + 2*s*(1+s2*(1./3+s2*(1./5+s2*(1./7+s2*(1./9))))))
+}
+
 func plainCap(x []float32, c float32) {
 	for i, v := range x {
 		x[i] = c * float32(math.Tanh(float64(v/c)))

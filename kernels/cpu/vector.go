@@ -24,9 +24,10 @@ type vectors struct {
 	// tilePacked is tile for arow = 1, astep = tileRows, bstep = tileCols.
 	tilePacked func(k int, a, b, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
-	// tileWide is tilePacked for two panels of the right factor, panel elements
-	// apart, and as many columns of C; nil where nothing is gained by it.
-	tileWide func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
+	// tileWide and tilePackedWide are the same for two panels of the right factor,
+	// panel elements apart, and as many columns of C; nil where nothing is gained.
+	tileWide       func(k int, a *float32, arow, astep int, b *float32, bstep, panel int, c *float32, ldc int, alpha float32, add bool)
+	tilePackedWide func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
 	// blas computes large products; nil where there is none.
 	blas *blas

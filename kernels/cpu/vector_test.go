@@ -156,3 +156,18 @@ func TestBlocks(t *testing.T) {
 		}
 	}
 }
+
+func TestLog(t *testing.T) {
+	for bits := uint32(0x00800000); bits < 0x7f800000; bits += 9973 {
+		x := math.Float32frombits(bits)
+		if want := math.Log(float64(x)); math.Abs(float64(log32(x))-want) > 1e-7*max(1, math.Abs(want)) {
+			t.Fatalf("log of %g: %g, want %g", x, log32(x), want)
+		}
+	}
+	if v := log32(float32(math.Inf(1))); !math.IsInf(float64(v), 1) {
+		t.Errorf("log of infinity: %g", v)
+	}
+	if v := log32(float32(math.NaN())); v == v {
+		t.Errorf("log of NaN: %g", v)
+	}
+}

@@ -10,7 +10,7 @@ import (
 func main() {
 	ConstraintExpr("amd64")
 	tiles()
-	wideTile()
+	wideTiles()
 	packing()
 	quantised()
 	vectorKernels()

@@ -118,53 +118,74 @@ func tiles() {
 
 	TEXT("avx2Tile", NOSPLIT|NOFRAME, "func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)")
 	Doc("avx2Tile is vectors.tile.")
-	k, a, b = Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
-	c, ldc = Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
-	row, astep, bstep := Load(Param("arow"), GP64()), Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
-	for _, r := range []Register{ldc, row, astep, bstep} {
+	p := newInPlace()
+	t = newTile()
+	p.loop(func() { t.step(Mem{Base: p.b}, p.row) })
+	t.store(p.c, p.ldc)
+}
+
+// inPlace walks over factors that lie as they may.
+type inPlace struct {
+	k, a, lower, astep, arow, ahead, b, bstep, c, ldc Register
+}
+
+// newInPlace loads the parameters of vectors.tile.
+func newInPlace() *inPlace {
+	p := &inPlace{}
+	p.k, p.a, p.b = Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
+	p.c, p.ldc = Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
+	p.arow, p.astep, p.bstep = Load(Param("arow"), GP64()), Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
+	for _, r := range []Register{p.ldc, p.arow, p.astep, p.bstep} {
 		SHLQ(Imm(2), r)
 	}
-	prefetch(c, ldc)
+	prefetch(p.c, p.ldc)
 	lower := GP64() // rows 3 to 5
-	LEAQ(Mem{Base: a, Index: row, Scale: 2}, lower)
-	ADDQ(row, lower)
+	LEAQ(Mem{Base: p.a, Index: p.arow, Scale: 2}, lower)
+	ADDQ(p.arow, lower)
 	// Sixteen depths on: where they lie far apart, nothing else asks for them in time.
-	ahead = GP64()
-	MOVQ(astep, ahead)
+	ahead := GP64()
+	MOVQ(p.astep, ahead)
 	SHLQ(Imm(4), ahead)
-	ADDQ(a, ahead)
-	t = newTile()
+	ADDQ(p.a, ahead)
+	p.lower, p.ahead = lower, ahead
+	return p
+}
+
+// row returns the place of the left factor's row i.
+func (p *inPlace) row(i int) Mem {
+	base := p.a
+	if i >= 3 {
+		base = p.lower
+	}
+	if i%3 == 0 {
+		return Mem{Base: base}
+	}
+	return Mem{Base: base, Index: p.arow, Scale: uint8(i % 3)}
+}
+
+// loop does step for each of the k depths, and ends before the label "store".
+func (p *inPlace) loop(step func()) {
 	one := func() {
-		PREFETCHT0(Mem{Base: ahead})
-		ADDQ(astep, ahead)
-		t.step(Mem{Base: b}, func(i int) Mem {
-			base := a
-			if i >= 3 {
-				base = lower
-			}
-			if i%3 == 0 {
-				return Mem{Base: base}
-			}
-			return Mem{Base: base, Index: row, Scale: uint8(i % 3)}
-		})
-		ADDQ(astep, a)
-		ADDQ(astep, lower)
-		ADDQ(bstep, b)
+		PREFETCHT0(Mem{Base: p.ahead})
+		ADDQ(p.astep, p.ahead)
+		step()
+		ADDQ(p.astep, p.a)
+		ADDQ(p.astep, p.lower)
+		ADDQ(p.bstep, p.b)
 	}
 	Label("unrolled")
-	CMPQ(k, Imm(4))
+	CMPQ(p.k, Imm(4))
 	JL(LabelRef("single"))
 	for range 4 {
 		one()
 	}
-	SUBQ(Imm(4), k)
+	SUBQ(Imm(4), p.k)
 	JMP(LabelRef("unrolled"))
 	Label("single")
-	TESTQ(k, k)
+	TESTQ(p.k, p.k)
 	JZ(LabelRef("store"))
 	one()
-	DECQ(k)
+	DECQ(p.k)
 	JMP(LabelRef("single"))
 	Label("store")
-	t.store(c, ldc)
 }
