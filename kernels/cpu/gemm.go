@@ -214,14 +214,20 @@ func (g *gemm) split(threads int) {
 
 func (g *gemm) tasks() int { return (len(g.cuts) - 1) * g.over }
 
-// guided cuts n into ranges of at most `most`, ever smaller ones towards the end,
-// so that no thread waits long for another to finish its last one, which may be
-// late for reasons of its own (Polychronopoulos and Kuck, 1987).
+// guided cuts n into ranges, equally many for each thread, of at most `most` and
+// ever smaller ones towards the end of a thread's part, so that no thread waits
+// long for another to finish its last one, which may be late for reasons of its
+// own (Polychronopoulos and Kuck, 1987).
 func guided(cuts []int, n, most, threads int) []int {
 	const least = 2
-	for at := 0; at < n; {
-		cuts = append(cuts, at)
-		at += max(least, min(most, (n-at)/(2*threads)))
+	parts := min(threads, n)
+	for p := range parts {
+		at := p * n / parts
+		for rest := n / parts; rest > 0; { // the last range may take one more
+			size := min(max(least, min(most, rest/2)), rest)
+			cuts = append(cuts, at)
+			at, rest = at+size, rest-size
+		}
 	}
 	return append(cuts, n)
 }
