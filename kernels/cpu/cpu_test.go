@@ -374,6 +374,37 @@ func TestPool(t *testing.T) {
 	}
 }
 
+// TestPoolSharesOut has a thread wait for a task that is its own to do.
+func TestPoolSharesOut(t *testing.T) {
+	p := newPool(2)
+	defer p.close()
+	for range 20 {
+		j := &waiting{done: make(chan bool)}
+		p.run(j, 10)
+		if !j.ok {
+			t.Fatal("nobody took what a busy thread had left")
+		}
+	}
+}
+
+type waiting struct {
+	done chan bool
+	ok   bool
+}
+
+func (j *waiting) do(_ *worker, task int) {
+	switch task {
+	case 0: // the first of the caller's range
+		select {
+		case <-j.done:
+			j.ok = true
+		case <-time.After(10 * time.Second):
+		}
+	case 4: // the last of it
+		close(j.done)
+	}
+}
+
 type counted struct {
 	done [40]int
 	bad  int
