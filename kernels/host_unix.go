@@ -19,6 +19,7 @@ func AllocHost(n int) (Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot have %d bytes of memory: %w", n, err)
 	}
+	advise(b)
 	return b, nil
 }
 

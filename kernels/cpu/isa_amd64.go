@@ -21,7 +21,7 @@ func available() []*vectors {
 	return []*vectors{&plain, &avx2, &avx512}
 }
 
-// avx512 is AVX2 but for products, which take vectors of sixteen.
+// avx512 is AVX2 but for products, attention's too, which take vectors of sixteen.
 var avx512 = wide(avx2)
 
 func wide(v vectors) vectors {
