@@ -82,7 +82,7 @@ func TestErrors(t *testing.T) {
 		{text: minimal + "seed: 1\nseed: 2\n", want: []string{"job.yaml:5: seed is set twice"}},
 		{text: minimal + "seed: -1\n", want: []string{"job.yaml:4: seed: -1, want 0 or more"}},
 		{text: minimal + "seed: 010\n", want: []string{`seed: "010" starts with 0`}},
-		{text: minimal + "seed: 18446744073709551616\n", want: []string{"seed"}},
+		{text: minimal + "seed: 18446744073709551616\n", want: []string{`seed: "18446744073709551616", want a whole number`}},
 		{text: minimal + "threads: 9223372036854775808\n", want: []string{`threads: "9223372036854775808" is out of range`}},
 		{text: minimal + "lora: {layers: [1, 2, 1]}\n", want: []string{"lora.layers: layer 1 is listed twice"}},
 		{text: minimal + "seed: &a 1\nthreads: *a\n", want: []string{"aliases are not supported"}},

@@ -69,10 +69,11 @@ func Open(path string) (*Model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
+			where := ""
 			if here, err := os.Getwd(); err == nil && !filepath.IsAbs(path) {
-				return nil, fmt.Errorf("model %s: there is no such file or folder in %s", path, here)
+				where = " in " + here
 			}
-			return nil, fmt.Errorf("model %s: there is no such file or folder", path)
+			return nil, fmt.Errorf("model %s: there is no such file or folder%s", path, where)
 		}
 		return nil, fmt.Errorf("model %s: %w", path, err)
 	}

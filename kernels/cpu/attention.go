@@ -119,22 +119,19 @@ func (h *heads) along(w *worker, v *vectors, dst []float32, x matrix, head, pane
 // from k0 on.
 func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []float32, q0, nq, k0, nk int) {
 	for j := 0; j < nk; {
-		at := &k[j*h.dim]
+		panels, at := 1, &k[j*h.dim]
 		i := max(0, k0+j-q0) / tileRows * tileRows
-		wide := nq // from where on the next panel of keys counts too
+		both := nq // from where on the next panel of keys counts too
 		if v.tileWide != nil && j+tileCols < nk {
-			wide = min(nq, max(0, k0+j+tileCols-q0)/tileRows*tileRows)
+			panels, both = 2, min(nq, max(0, k0+j+tileCols-q0)/tileRows*tileRows)
 		}
-		for ; i < wide; i += tileRows {
+		for ; i < both; i += tileRows {
 			v.tilePacked(h.dim, &q[i*h.dim], at, &s[i*ld+j], ld, scale, false, at)
 		}
 		for ; i < nq; i += tileRows {
 			v.tilePackedWide(h.dim, &q[i*h.dim], at, h.dim*tileCols, &s[i*ld+j], ld, scale, false, at)
 		}
-		j += tileCols
-		if v.tileWide != nil && j < nk {
-			j += tileCols
-		}
+		j += panels * tileCols
 	}
 }
 

@@ -374,6 +374,27 @@ func TestPool(t *testing.T) {
 	}
 }
 
+// TestGuided asks for as many ranges for each thread, none of them larger than
+// what there is working memory for.
+func TestGuided(t *testing.T) {
+	for n := range 400 {
+		for threads := 1; threads <= 9; threads++ {
+			cuts := guided(nil, n, lossRows, threads)
+			if cuts[0] != 0 || cuts[len(cuts)-1] != n {
+				t.Fatalf("%d for %d threads: from %d to %d", n, threads, cuts[0], cuts[len(cuts)-1])
+			}
+			if parts := min(n, threads); parts > 0 && (len(cuts)-1)%parts != 0 {
+				t.Fatalf("%d for %d threads: %d ranges", n, threads, len(cuts)-1)
+			}
+			for i := 1; i < len(cuts); i++ {
+				if size := cuts[i] - cuts[i-1]; size < 1 || size > lossRows {
+					t.Fatalf("%d for %d threads: a range of %d", n, threads, size)
+				}
+			}
+		}
+	}
+}
+
 // TestPoolSharesOut has a thread wait for a task that is its own to do.
 func TestPoolSharesOut(t *testing.T) {
 	p := newPool(2)

@@ -239,8 +239,8 @@ single:
 	VFMADD231PS  Y2, Y1, Y13
 	VFMADD231PS  Y3, Y0, Y14
 	VFMADD231PS  Y3, Y1, Y15
-	ADDQ         $0x18, CX
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000018, CX
+	ADDQ         $0x00000040, DX
 	DECQ         AX
 	JMP          single
 
@@ -249,7 +249,6 @@ store:
 	MOVB         add+44(FP), AL
 	TESTB        AL, AL
 	JZ           overwrite
-	MOVQ         BX, AX
 	VFMADD213PS  (BX), Y2, Y4
 	VMOVUPS      Y4, (BX)
 	VFMADD213PS  32(BX), Y2, Y5
@@ -511,7 +510,6 @@ store:
 	MOVB         add+68(FP), AL
 	TESTB        AL, AL
 	JZ           overwrite
-	MOVQ         BX, AX
 	VFMADD213PS  (BX), Y2, Y4
 	VMOVUPS      Y4, (BX)
 	VFMADD213PS  32(BX), Y2, Y5

@@ -78,9 +78,7 @@ func (p *pool) run(j job, tasks int) {
 	}
 	helpers := p.workers[1:min(len(p.workers), tasks)]
 	if len(helpers) == 0 {
-		for i := range tasks {
-			j.do(p.workers[0], i)
-		}
+		p.inline(j, tasks)
 		return
 	}
 	p.job, p.sharing = j, 1+len(helpers)

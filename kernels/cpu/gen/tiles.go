@@ -11,21 +11,27 @@ const (
 	cols = 16
 )
 
+// sums are those of a micro-tile: two vectors for each row.
+type sums [rows][2]VecVirtual
+
+func newSums(zeroed func() VecVirtual) (s sums) {
+	for i := range s {
+		for j := range s[i] {
+			s[i][j] = zeroed()
+		}
+	}
+	return s
+}
+
 // tile is the state of a 6×16 micro-kernel: twelve sums, two vectors of the
 // right factor and two elements of the left one make up the sixteen registers.
 type tile struct {
-	acc            [rows][2]VecVirtual
+	acc            sums
 	b0, b1, a0, a1 VecVirtual
 }
 
 func newTile() *tile {
-	t := &tile{b0: YMM(), b1: YMM(), a0: YMM(), a1: YMM()}
-	for i := range t.acc {
-		for j := range t.acc[i] {
-			t.acc[i][j] = zeroed()
-		}
-	}
-	return t
+	return &tile{b0: YMM(), b1: YMM(), a0: YMM(), a1: YMM(), acc: newSums(zeroed)}
 }
 
 // step adds one depth; a returns the place of the left factor's row i.
@@ -53,33 +59,48 @@ func prefetch(c, ldc Register) {
 	}
 }
 
-// store writes alpha times the sums, or adds them.
-func (t *tile) store(c, ldc Register) {
-	alpha := t.a0
+// store writes alpha times the sums, or adds them; alpha is a vector to use.
+func (s sums) store(alpha VecVirtual, c, ldc Register) {
 	broadcast("alpha", alpha)
 	add := Load(Param("add"), GP8())
 	TESTB(add, add)
 	JZ(LabelRef("overwrite"))
-	q := GP64()
-	MOVQ(c, q)
-	for i := range t.acc {
-		for j, acc := range t.acc[i] {
-			VFMADD213PS(Mem{Base: c, Disp: 32 * j}, alpha, acc)
-			VMOVUPS(acc, Mem{Base: c, Disp: 32 * j})
+	each := func(f func(sum VecVirtual, m Mem)) {
+		for i := range s {
+			for j, sum := range s[i] {
+				m := Mem{Base: c, Disp: int(sum.Size()) * j}
+				f(sum, m)
+				VMOVUPS(sum, m)
+			}
+			ADDQ(ldc, c)
 		}
-		ADDQ(ldc, c)
+		end()
 	}
-	end()
+	each(func(sum VecVirtual, m Mem) { VFMADD213PS(m, alpha, sum) })
 	Label("overwrite")
-	for i := range t.acc {
-		for j, acc := range t.acc[i] {
-			VMULPS(alpha, acc, acc)
-			VMOVUPS(acc, Mem{Base: c, Disp: 32 * j})
-		}
-		ADDQ(ldc, c)
-	}
-	end()
+	each(func(sum VecVirtual, _ Mem) { VMULPS(alpha, sum, sum) })
 }
+
+// depths calls steps for as many of the k depths at a time as unroll says, then
+// for one at a time, and ends with the label "store"; steps also moves on.
+func depths(k Register, unroll int, steps func(n int)) {
+	Label("unrolled")
+	CMPQ(k, Imm(uint64(unroll)))
+	JL(LabelRef("single"))
+	steps(unroll)
+	SUBQ(Imm(uint64(unroll)), k)
+	JMP(LabelRef("unrolled"))
+	Label("single")
+	TESTQ(k, k)
+	JZ(LabelRef("store"))
+	steps(1)
+	DECQ(k)
+	JMP(LabelRef("single"))
+	Label("store")
+}
+
+// packedUnroll is how many depths of packed factors go together.
+const packedUnroll = 8
 
 func tiles() {
 	TEXT("avx2TilePacked", NOSPLIT|NOFRAME, "func(k int, a, b, c *float32, ldc int, alpha float32, add bool, ahead *float32)")
@@ -89,39 +110,25 @@ func tiles() {
 	SHLQ(Imm(2), ldc)
 	prefetch(c, ldc)
 	t := newTile()
-	at := func(u int) {
-		t.step(Mem{Base: b, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
-	}
-	const unroll = 8
-	Label("unrolled")
-	CMPQ(k, Imm(unroll))
-	JL(LabelRef("single"))
-	PREFETCHT1(Mem{Base: ahead})
-	ADDQ(Imm(64), ahead)
-	for u := range unroll {
-		at(u)
-	}
-	ADDQ(U32(24*unroll), a)
-	ADDQ(U32(64*unroll), b)
-	SUBQ(Imm(unroll), k)
-	JMP(LabelRef("unrolled"))
-	Label("single")
-	TESTQ(k, k)
-	JZ(LabelRef("store"))
-	at(0)
-	ADDQ(Imm(24), a)
-	ADDQ(Imm(64), b)
-	DECQ(k)
-	JMP(LabelRef("single"))
-	Label("store")
-	t.store(c, ldc)
+	depths(k, packedUnroll, func(n int) {
+		if n > 1 {
+			PREFETCHT1(Mem{Base: ahead})
+			ADDQ(Imm(64), ahead)
+		}
+		for u := range n {
+			t.step(Mem{Base: b, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
+		}
+		ADDQ(U32(24*n), a)
+		ADDQ(U32(64*n), b)
+	})
+	t.acc.store(t.a0, c, ldc)
 
 	TEXT("avx2Tile", NOSPLIT|NOFRAME, "func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)")
 	Doc("avx2Tile is vectors.tile.")
 	p := newInPlace()
 	t = newTile()
 	p.loop(func() { t.step(Mem{Base: p.b}, p.row) })
-	t.store(p.c, p.ldc)
+	t.acc.store(t.a0, p.c, p.ldc)
 }
 
 // inPlace walks over factors that lie as they may.
@@ -163,29 +170,16 @@ func (p *inPlace) row(i int) Mem {
 	return Mem{Base: base, Index: p.arow, Scale: uint8(i % 3)}
 }
 
-// loop does step for each of the k depths, and ends before the label "store".
+// loop does step for each of the k depths, and ends with the label "store".
 func (p *inPlace) loop(step func()) {
-	one := func() {
-		PREFETCHT0(Mem{Base: p.ahead})
-		ADDQ(p.astep, p.ahead)
-		step()
-		ADDQ(p.astep, p.a)
-		ADDQ(p.astep, p.lower)
-		ADDQ(p.bstep, p.b)
-	}
-	Label("unrolled")
-	CMPQ(p.k, Imm(4))
-	JL(LabelRef("single"))
-	for range 4 {
-		one()
-	}
-	SUBQ(Imm(4), p.k)
-	JMP(LabelRef("unrolled"))
-	Label("single")
-	TESTQ(p.k, p.k)
-	JZ(LabelRef("store"))
-	one()
-	DECQ(p.k)
-	JMP(LabelRef("single"))
-	Label("store")
+	depths(p.k, 4, func(n int) {
+		for range n {
+			PREFETCHT0(Mem{Base: p.ahead})
+			ADDQ(p.astep, p.ahead)
+			step()
+			ADDQ(p.astep, p.a)
+			ADDQ(p.astep, p.lower)
+			ADDQ(p.bstep, p.b)
+		}
+	})
 }
