@@ -3111,16 +3111,17 @@ DATA word_3f317215<>+28(SB)/4, $0x3f317215
 GLOBL word_3f317215<>(SB), RODATA|NOPTR, $32
 
 // func avx2ExpMax(out []float32, x []float32, next []float32, scale float32, top float32) (sum float32, max float32)
-// Requires: AVX, AVX2, FMA3, SSE
+// Requires: AVX, AVX2, FMA3, MMX+, SSE
 TEXT ·avx2ExpMax(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         next_base+48(FP), DX
 	MOVQ         out_len+8(FP), BX
-	VMOVUPS      word_ff800000<>+0(SB), Y0
-	VBROADCASTSS scale+72(FP), Y1
-	VBROADCASTSS top+76(FP), Y2
-	VMULPS       word_3fb8aa3b<>+0(SB), Y1, Y1
+	VBROADCASTSS scale+72(FP), Y0
+	VBROADCASTSS top+76(FP), Y1
+	VMULPS       word_3fb8aa3b<>+0(SB), Y0, Y0
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      word_ff800000<>+0(SB), Y2
 	VMOVUPS      word_c2fc0000<>+0(SB), Y3
 	VMOVUPS      word_3f800000<>+0(SB), Y4
 	VXORPS       Y5, Y5, Y5
@@ -3129,18 +3130,18 @@ TEXT ·avx2ExpMax(SB), NOSPLIT|NOFRAME, $0-88
 unrolled:
 	CMPQ        BX, $0x00000018
 	JL          single
-	VMAXPS      (DX)(SI*1), Y0, Y0
-	VMAXPS      32(DX)(SI*1), Y0, Y0
-	VMAXPS      64(DX)(SI*1), Y0, Y0
+	VMAXPS      (DX)(SI*1), Y2, Y2
+	PREFETCHT0  1024(AX)(SI*1)
+	VMAXPS      32(DX)(SI*1), Y2, Y2
+	PREFETCHT0  1056(AX)(SI*1)
+	VMAXPS      64(DX)(SI*1), Y2, Y2
+	PREFETCHT0  1088(AX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y6
 	VMOVUPS     32(CX)(SI*1), Y7
 	VMOVUPS     64(CX)(SI*1), Y8
-	VSUBPS      Y2, Y6, Y6
-	VSUBPS      Y2, Y7, Y7
-	VSUBPS      Y2, Y8, Y8
-	VMULPS      Y1, Y6, Y6
-	VMULPS      Y1, Y7, Y7
-	VMULPS      Y1, Y8, Y8
+	VFMSUB213PS Y1, Y0, Y6
+	VFMSUB213PS Y1, Y0, Y7
+	VFMSUB213PS Y1, Y0, Y8
 	VMAXPS      Y6, Y3, Y6
 	VMAXPS      Y7, Y3, Y7
 	VMAXPS      Y8, Y3, Y8
@@ -3190,10 +3191,10 @@ unrolled:
 single:
 	CMPQ        BX, $0x08
 	JL          rest
-	VMAXPS      (DX)(SI*1), Y0, Y0
+	VMAXPS      (DX)(SI*1), Y2, Y2
+	PREFETCHT0  1024(AX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y6
-	VSUBPS      Y2, Y6, Y6
-	VMULPS      Y1, Y6, Y6
+	VFMSUB213PS Y1, Y0, Y6
 	VMAXPS      Y6, Y3, Y6
 	VADDPS      word_4b400000<>+0(SB), Y6, Y7
 	VSUBPS      word_4b400000<>+0(SB), Y7, Y8
@@ -3219,42 +3220,42 @@ rest:
 	NEGQ        BX
 	VMOVUPS     32(DI)(BX*4), Y6
 	VMASKMOVPS  (DX)(SI*1), Y6, Y7
-	VBLENDVPS   Y6, Y7, Y0, Y7
-	VMAXPS      Y7, Y0, Y0
+	VBLENDVPS   Y6, Y7, Y2, Y7
+	VMAXPS      Y7, Y2, Y2
+	PREFETCHT0  1024(AX)(SI*1)
 	VMASKMOVPS  (CX)(SI*1), Y6, Y7
-	VSUBPS      Y2, Y7, Y7
-	VMULPS      Y1, Y7, Y7
+	VFMSUB213PS Y1, Y0, Y7
 	VMAXPS      Y7, Y3, Y7
-	VADDPS      word_4b400000<>+0(SB), Y7, Y1
-	VSUBPS      word_4b400000<>+0(SB), Y1, Y2
-	VSUBPS      Y2, Y7, Y7
-	VMOVUPS     word_3aaddd0a<>+0(SB), Y2
-	VFMADD213PS word_3c1e7544<>+0(SB), Y7, Y2
-	VFMADD213PS word_3d635ba9<>+0(SB), Y7, Y2
-	VFMADD213PS word_3e75fcde<>+0(SB), Y7, Y2
-	VFMADD213PS word_3f317215<>+0(SB), Y7, Y2
-	VFMADD213PS Y4, Y7, Y2
-	VPSLLD      $0x17, Y1, Y1
-	VPADDD      Y1, Y2, Y2
-	VMASKMOVPS  Y2, Y6, (AX)(SI*1)
-	VANDPS      Y6, Y2, Y2
-	VADDPS      Y2, Y5, Y5
+	VADDPS      word_4b400000<>+0(SB), Y7, Y0
+	VSUBPS      word_4b400000<>+0(SB), Y0, Y1
+	VSUBPS      Y1, Y7, Y7
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y1
+	VFMADD213PS word_3c1e7544<>+0(SB), Y7, Y1
+	VFMADD213PS word_3d635ba9<>+0(SB), Y7, Y1
+	VFMADD213PS word_3e75fcde<>+0(SB), Y7, Y1
+	VFMADD213PS word_3f317215<>+0(SB), Y7, Y1
+	VFMADD213PS Y4, Y7, Y1
+	VPSLLD      $0x17, Y0, Y0
+	VPADDD      Y0, Y1, Y1
+	VMASKMOVPS  Y1, Y6, (AX)(SI*1)
+	VANDPS      Y6, Y1, Y1
+	VADDPS      Y1, Y5, Y5
 
 done:
-	VEXTRACTF128 $0x01, Y5, X1
-	VADDPS       X1, X5, X5
-	VMOVHLPS     X5, X5, X1
-	VADDPS       X1, X5, X5
-	VMOVSHDUP    X5, X1
-	VADDSS       X1, X5, X5
+	VEXTRACTF128 $0x01, Y5, X0
+	VADDPS       X0, X5, X5
+	VMOVHLPS     X5, X5, X0
+	VADDPS       X0, X5, X5
+	VMOVSHDUP    X5, X0
+	VADDSS       X0, X5, X5
 	MOVSS        X5, sum+80(FP)
-	VEXTRACTF128 $0x01, Y0, X1
-	VMAXPS       X1, X0, X0
-	VMOVHLPS     X0, X0, X1
-	VMAXPS       X1, X0, X0
-	VMOVSHDUP    X0, X1
-	VMAXSS       X1, X0, X0
-	MOVSS        X0, max+84(FP)
+	VEXTRACTF128 $0x01, Y2, X0
+	VMAXPS       X0, X2, X2
+	VMOVHLPS     X2, X2, X0
+	VMAXPS       X0, X2, X2
+	VMOVSHDUP    X2, X0
+	VMAXSS       X0, X2, X2
+	MOVSS        X2, max+84(FP)
 	VZEROUPPER
 	RET
 

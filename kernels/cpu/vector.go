@@ -52,8 +52,9 @@ type vectors struct {
 	add   func(out, a, b []float32)                               // out = a + b
 	maxOf func(x []float32) float32                               // -Inf for none
 	exp   func(out, x []float32, scale, top float32) float32      // out = exp(scale·(x - top)); Σ out
-	// expMax is exp that meanwhile finds the largest element of next, which is
-	// as long: memory brings it in while the arithmetic goes on.
+	// expMax is exp, up to a factor for all elements that is nearly 1, and meanwhile
+	// finds the largest element of next, which is as long: memory brings it in
+	// while the arithmetic goes on.
 	expMax func(out, x, next []float32, scale, top float32) (sum, max float32)
 	cap    func(x []float32, c float32) // x = c·tanh(x/c)
 	// score turns capped scores s and dp = ∂/∂p into p = exp(s - lse) and

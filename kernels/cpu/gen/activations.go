@@ -91,21 +91,35 @@ func activations() {
 
 func exp() {
 	s, n := kernel("avx2Exp", "func(out, x []float32, scale, top float32) float32", "avx2Exp is vectors.exp.", "out", "x")
-	step, sum := expStep()
+	scale, top := scalar("scale"), scalar("top")
+	VMULPS(number(log2e), scale, scale)
+	step, sum := expStep(func(x vectors) {
+		x.each(func(_ int, v VecVirtual) { VSUBPS(top, v, v) })
+		x.mul(scale)
+	})
 	abreast(s, n, 3, step)
 	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
 	end()
 }
 
+// expAndMax computes scale·x - scale·top in one operation: what scale·top is rounded
+// by changes all elements by the same factor, which ends with the division by their
+// sum.
 func expAndMax() {
 	s, n := kernel("avx2ExpMax", "func(out, x, next []float32, scale, top float32) (sum, max float32)", "avx2ExpMax is vectors.expMax.", "out", "x", "next")
+	scale, top := scalar("scale"), scalar("top")
+	VMULPS(number(log2e), scale, scale)
+	VMULPS(scale, top, top)
 	m := newLargest(1)
-	step, sum := expStep()
+	step, sum := expStep(func(x vectors) {
+		x.each(func(_ int, v VecVirtual) { VFMSUB213PS(top, scale, v) })
+	})
 	abreast(s, n, 3, func(s []*vector) {
 		for _, v := range s {
 			one := *v
 			one.step = 0
 			m.see(&one, "next")
+			PREFETCHT0(v.mem("out").Offset(1024)) // nothing else asks in time for what is only written
 		}
 		step(s)
 	})
@@ -114,16 +128,13 @@ func expAndMax() {
 	end()
 }
 
-// expStep returns the work on some vectors of out = exp(scale·(x - top)), and the
-// register that their sum comes to.
-func expStep() (step func(s []*vector), sum VecVirtual) {
-	scale, top := scalar("scale"), scalar("top")
-	VMULPS(number(log2e), scale, scale)
+// expStep returns the work on some vectors of out = 2^shift(x), and the register that
+// their sum comes to.
+func expStep(shift func(x vectors)) (step func(s []*vector), sum VecVirtual) {
 	e, sum := newExponent(), zeroed()
 	return func(s []*vector) {
 		x := loads(s, "x")
-		x.each(func(_ int, v VecVirtual) { VSUBPS(top, v, v) })
-		x.mul(scale)
+		shift(x)
 		y := e.of(x)
 		stores(s, y, "out")
 		y.each(func(i int, v VecVirtual) {
