@@ -99,7 +99,7 @@ func (h *heads) reach(q int) int {
 func (h *heads) across(w *worker, v *vectors, dst []float32, x matrix, head, panel int) {
 	p := h.seq.keys[panel]
 	row := h.seq.spans[p.span].start + int(p.first)
-	packRight(w, v, dst[(head*h.seq.keyPanels+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
+	packPanel(w, v, dst[(head*h.seq.keyPanels+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
 }
 
 // along packs a panel of size rows as the right factor of sums over rows:
@@ -109,7 +109,7 @@ func (h *heads) along(w *worker, v *vectors, dst []float32, x matrix, head, pane
 	f := factor{weights: bytesOf(x), along: true, scale: 1}
 	for c := range h.panels {
 		d := dst[((head*h.panels+c)*panels+panel)*size*tileCols:][:size*tileCols]
-		packRight(w, v, d, f, head*h.dim+c*tileCols, min(tileCols, h.dim-c*tileCols), row, int(p.n))
+		packPanel(w, v, d, f, head*h.dim+c*tileCols, min(tileCols, h.dim-c*tileCols), row, int(p.n))
 		clear(d[int(p.n)*tileCols:])
 	}
 }

@@ -223,27 +223,19 @@ func (c *crossEntropy) packRows(w *worker, panel int) {
 	for n := range c.terms {
 		t := &c.terms[n]
 		if t.dw.present() {
-			packAlong(w, c.v, t.xRows[i*tileCols:], c.n*tileCols, factor{weights: bytesOf(t.x), along: true, scale: 1}, t.x.cols, i, count)
+			packRight(w, c.v, t.xRows[i*tileCols:], c.n*tileCols, factor{weights: bytesOf(t.x), along: true, scale: 1}, 0, t.x.cols, i, count)
 		}
-	}
-}
-
-// packAlong packs rows p0 to p0+k of a factor with n columns, panel elements
-// apart.
-func packAlong(w *worker, v *vectors, dst []float32, panel int, f factor, n, p0, k int) {
-	for j := 0; j < n; j += tileCols {
-		packRight(w, v, dst[j/tileCols*panel:], f, j, min(tileCols, n-j), p0, k)
 	}
 }
 
 func (c *crossEntropy) packWords(w *worker, panel int) {
 	j := panel * tileCols
 	count := min(tileCols, c.wordsN-j)
-	packRightPanel(w, c.v, c.packW, c.logit, c.depth, ceil(c.wordsN, tileCols), panel, c.words0+j, count)
+	packRightPanels(w, c.v, c.packW, c.logit, c.depth, ceil(c.wordsN, tileCols), panel, c.words0+j, count)
 	for n := range c.terms {
 		t := &c.terms[n]
 		if c.dx && t.dx.present() {
-			packAlong(w, c.v, t.wordRows[j*tileCols:], c.wordsN*tileCols, factor{t.w, true, t.scale}, t.x.cols, c.words0+j, count)
+			packRight(w, c.v, t.wordRows[j*tileCols:], c.wordsN*tileCols, factor{t.w, true, t.scale}, 0, t.x.cols, c.words0+j, count)
 		}
 	}
 }

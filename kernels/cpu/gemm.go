@@ -11,10 +11,11 @@ package cpu
 // arithmetic and no second pass over C.
 
 const (
-	maxDepth   = 1040    // few passes over C; a right panel streams from the second cache
-	taskRows   = 10      // panels of tileRows per task: with the depth, half a 512 KiB cache
-	taskCols   = 12      // least panels of tileCols that are packed at a time
-	packBudget = 2 << 20 // elements that the packed right factor may take
+	maxDepth   = 1040         // few passes over C; a right panel streams from the second cache
+	taskRows   = 10           // panels of tileRows per task: with the depth, half a 512 KiB cache
+	leastPacks = 6            // packCols that are packed at a time, at least
+	packCols   = 2 * tileCols // of the right factor per task that packs: a group of quantised elements
+	packBudget = 2 << 20      // elements that the packed right factor may take
 )
 
 // left is the left factor of a run of micro-tiles: panels of tileRows rows,
@@ -116,14 +117,14 @@ func packLeftBlock(v *vectors, dst []float32, terms []term, p, k, i, count int) 
 	})
 }
 
-// packRightPanel packs columns j to j+count with all their depth.
-func packRightPanel(w *worker, v *vectors, dst []float32, terms []term, depth, panels, panel, j, count int) {
+// packRightPanels packs columns j to j+n, from one panel on, with all their depth.
+func packRightPanels(w *worker, v *vectors, dst []float32, terms []term, depth, panels, panel, j, n int) {
 	block := depthBlock(depth)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
 		d := dst[(p*panels+panel*k)*tileCols:]
-		eachTerm(terms, p, k, func(t *term, first, at, n int) {
-			packRight(w, v, d[at*tileCols:], t.right, j, count, first, n)
+		eachTerm(terms, p, k, func(t *term, first, at, part int) {
+			packRight(w, v, d[at*tileCols:], k*tileCols, t.right, j, n, first, part)
 		})
 	}
 }
@@ -174,7 +175,7 @@ type gemm struct {
 
 // columnsAtOnce returns how many columns of the right factor are packed at a time.
 func columnsAtOnce(n, depth int) int {
-	return min(ceil(n, tileCols), max(packBudget/max(1, depth)/tileCols, taskCols)) * tileCols
+	return min(ceil(n, tileCols)*tileCols, max(packBudget/max(1, depth)/packCols, leastPacks)*packCols)
 }
 
 func gemmNeed(m, n, depth int) need {
@@ -192,12 +193,12 @@ func (g *gemm) run(p *pool, mem []float32) {
 		g.nb = min(cols, g.n-g.j0)
 		if g.m*g.nb*g.depth < smallWork {
 			g.split(1)
-			p.inline((*gemmPack)(g), ceil(g.nb, tileCols))
+			p.inline((*gemmPack)(g), ceil(g.nb, packCols))
 			p.inline((*gemmMultiply)(g), g.tasks())
 			continue
 		}
 		g.split(len(p.workers))
-		p.run((*gemmPack)(g), ceil(g.nb, tileCols))
+		p.run((*gemmPack)(g), ceil(g.nb, packCols))
 		p.run((*gemmMultiply)(g), g.tasks())
 	}
 }
@@ -232,12 +233,12 @@ func guided(cuts []int, n, most, threads int) []int {
 	return append(cuts, n)
 }
 
-// gemmPack packs one panel of the right factor.
+// gemmPack packs panels of the right factor.
 type gemmPack gemm
 
 func (g *gemmPack) do(w *worker, task int) {
-	j := task * tileCols
-	packRightPanel(w, g.v, g.packB, g.terms, g.depth, ceil(g.nb, tileCols), task, g.j0+j, min(tileCols, g.nb-j))
+	j := task * packCols
+	packRightPanels(w, g.v, g.packB, g.terms, g.depth, ceil(g.nb, tileCols), j/tileCols, g.j0+j, min(packCols, g.nb-j))
 }
 
 // gemmMultiply computes one rectangle of C, over the whole depth.

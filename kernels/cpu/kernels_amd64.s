@@ -1972,6 +1972,44 @@ done:
 	VZEROUPPER
 	RET
 
+// func avx2BlocksAlongQ8_0(dst *float32, panel int, src *byte, stride int, k int)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·avx2BlocksAlongQ8_0(SB), NOSPLIT|NOFRAME, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ panel+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ stride+24(FP), BX
+	MOVQ k+32(FP), SI
+	LEAQ (AX)(CX*4), CX
+
+loop:
+	PREFETCHT0   (DX)(BX*8)
+	VPBROADCASTW (DX), X0
+	VCVTPH2PS    X0, Y0
+	VPMOVSXBD    2(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VPMOVSXBD    10(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	VPMOVSXBD    18(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (CX)
+	VPMOVSXBD    26(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop
+	VZEROUPPER
+	RET
+
 // func avx2BlocksQ4_0(dst []float32, src *byte)
 // Requires: AVX, AVX2, F16C, FMA3
 TEXT ·avx2BlocksQ4_0(SB), NOSPLIT|NOFRAME, $0-32
@@ -2033,6 +2071,48 @@ DATA word_0000000f<>+24(SB)/4, $0x0000000f
 DATA word_0000000f<>+28(SB)/4, $0x0000000f
 GLOBL word_0000000f<>(SB), RODATA|NOPTR, $32
 
+// func avx2BlocksAlongQ4_0(dst *float32, panel int, src *byte, stride int, k int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·avx2BlocksAlongQ4_0(SB), NOSPLIT|NOFRAME, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ panel+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ stride+24(FP), BX
+	MOVQ k+32(FP), SI
+	LEAQ (AX)(CX*4), CX
+
+loop:
+	PREFETCHT0   (DX)(BX*8)
+	VPBROADCASTW (DX), X0
+	VCVTPH2PS    X0, Y0
+	VMULPS       word_c1000000<>+0(SB), Y0, Y1
+	VMOVDQU      word_0000000f<>+0(SB), Y2
+	VPMOVZXBD    2(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, (AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, (CX)
+	VPMOVZXBD    10(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, 32(AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, 32(CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop
+	VZEROUPPER
+	RET
+
 // func avx2BlocksQ4_1(dst []float32, src *byte)
 // Requires: AVX, AVX2, F16C, FMA3
 TEXT ·avx2BlocksQ4_1(SB), NOSPLIT|NOFRAME, $0-32
@@ -2072,6 +2152,49 @@ loop:
 	JNZ          loop
 
 done:
+	VZEROUPPER
+	RET
+
+// func avx2BlocksAlongQ4_1(dst *float32, panel int, src *byte, stride int, k int)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·avx2BlocksAlongQ4_1(SB), NOSPLIT|NOFRAME, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ panel+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ stride+24(FP), BX
+	MOVQ k+32(FP), SI
+	LEAQ (AX)(CX*4), CX
+
+loop:
+	PREFETCHT0   (DX)(BX*8)
+	VPBROADCASTW (DX), X0
+	VCVTPH2PS    X0, Y0
+	VPBROADCASTW 2(DX), X1
+	VCVTPH2PS    X1, Y1
+	VMOVDQU      word_0000000f<>+0(SB), Y2
+	VPMOVZXBD    4(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, (AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, (CX)
+	VPMOVZXBD    12(DX), Y3
+	VPSRLD       $0x04, Y3, Y4
+	VPAND        Y2, Y3, Y3
+	VCVTDQ2PS    Y3, Y3
+	VFMADD213PS  Y1, Y0, Y3
+	VMOVUPS      Y3, 32(AX)
+	VCVTDQ2PS    Y4, Y4
+	VFMADD213PS  Y1, Y0, Y4
+	VMOVUPS      Y4, 32(CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop
 	VZEROUPPER
 	RET
 
@@ -2136,6 +2259,58 @@ done:
 	VZEROUPPER
 	RET
 
+// func avx2BlocksAlongAffine4(dst *float32, panel int, src *byte, stride int, k int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·avx2BlocksAlongAffine4(SB), NOSPLIT|NOFRAME, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ panel+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ stride+24(FP), BX
+	MOVQ k+32(FP), SI
+	LEAQ (AX)(CX*4), CX
+
+loop:
+	PREFETCHT0   (DX)(BX*8)
+	VMOVDQU      nibble_shifts<>+0(SB), Y0
+	VMOVDQU      word_0000000f<>+0(SB), Y1
+	VBROADCASTSS (DX), Y2
+	VBROADCASTSS 4(DX), Y3
+	VPBROADCASTD 8(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, (AX)
+	VPBROADCASTD 12(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, 32(AX)
+	VPBROADCASTD 16(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, (CX)
+	VPBROADCASTD 20(DX), Y4
+	VPSRLVD      Y0, Y4, Y4
+	VPAND        Y1, Y4, Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y2, Y4, Y4
+	VADDPS       Y3, Y4, Y4
+	VMOVUPS      Y4, 32(CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop
+	VZEROUPPER
+	RET
+
 // func avx2BlocksAffine8(dst []float32, src *byte)
 // Requires: AVX, AVX2
 TEXT ·avx2BlocksAffine8(SB), NOSPLIT|NOFRAME, $0-32
@@ -2174,6 +2349,48 @@ loop:
 	JNZ          loop
 
 done:
+	VZEROUPPER
+	RET
+
+// func avx2BlocksAlongAffine8(dst *float32, panel int, src *byte, stride int, k int)
+// Requires: AVX, AVX2, MMX+
+TEXT ·avx2BlocksAlongAffine8(SB), NOSPLIT|NOFRAME, $0-40
+	MOVQ dst+0(FP), AX
+	MOVQ panel+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ stride+24(FP), BX
+	MOVQ k+32(FP), SI
+	LEAQ (AX)(CX*4), CX
+
+loop:
+	PREFETCHT0   (DX)(BX*8)
+	VBROADCASTSS (DX), Y0
+	VBROADCASTSS 4(DX), Y1
+	VPMOVZXBD    8(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, (AX)
+	VPMOVZXBD    16(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 32(AX)
+	VPMOVZXBD    24(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, (CX)
+	VPMOVZXBD    32(DX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 32(CX)
+	ADDQ         $0x40, AX
+	ADDQ         $0x40, CX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop
 	VZEROUPPER
 	RET
 

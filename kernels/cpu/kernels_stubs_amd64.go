@@ -64,17 +64,32 @@ func avx2Across6(dst *float32, src *byte, stride int, k int)
 // avx2BlocksQ8_0 is vectors.blocks.
 func avx2BlocksQ8_0(dst []float32, src *byte)
 
+// avx2BlocksAlongQ8_0 is vectors.blocksAlong.
+func avx2BlocksAlongQ8_0(dst *float32, panel int, src *byte, stride int, k int)
+
 // avx2BlocksQ4_0 is vectors.blocks.
 func avx2BlocksQ4_0(dst []float32, src *byte)
+
+// avx2BlocksAlongQ4_0 is vectors.blocksAlong.
+func avx2BlocksAlongQ4_0(dst *float32, panel int, src *byte, stride int, k int)
 
 // avx2BlocksQ4_1 is vectors.blocks.
 func avx2BlocksQ4_1(dst []float32, src *byte)
 
+// avx2BlocksAlongQ4_1 is vectors.blocksAlong.
+func avx2BlocksAlongQ4_1(dst *float32, panel int, src *byte, stride int, k int)
+
 // avx2BlocksAffine4 is vectors.blocks.
 func avx2BlocksAffine4(dst []float32, src *byte)
 
+// avx2BlocksAlongAffine4 is vectors.blocksAlong.
+func avx2BlocksAlongAffine4(dst *float32, panel int, src *byte, stride int, k int)
+
 // avx2BlocksAffine8 is vectors.blocks.
 func avx2BlocksAffine8(dst []float32, src *byte)
+
+// avx2BlocksAlongAffine8 is vectors.blocksAlong.
+func avx2BlocksAlongAffine8(dst *float32, panel int, src *byte, stride int, k int)
 
 // avx2Scale is vectors.scale.
 func avx2Scale(y []float32, a float32)

@@ -17,11 +17,23 @@ type factor struct {
 	scale float32
 }
 
-// packRight writes the panel of columns j to j+count (at most tileCols) and
-// depths p0 to p0+k: dst[p·tileCols + c], with zeros where count ends early.
-func packRight(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k int) {
+// packRight writes panels, so many elements apart, of columns j to j+n and depths
+// p0 to p0+k.
+func packRight(w *worker, v *vectors, dst []float32, panel int, f factor, j, n, p0, k int) {
+	if f.along && f.dtype.Quantised() {
+		packBlocksAlong(w, v, dst, panel, f, j, n, p0, k)
+		return
+	}
+	for c := 0; c < n; c += tileCols {
+		packPanel(w, v, dst[c/tileCols*panel:], f, j+c, min(tileCols, n-c), p0, k)
+	}
+}
+
+// packPanel writes the panel of columns j to j+count (at most tileCols):
+// dst[p·tileCols + c], with zeros where count ends early.
+func packPanel(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k int) {
 	if f.dtype.Quantised() {
-		packBlocks(w, v, dst, f, j, count, p0, k)
+		packBlocksAcross(w, v, dst, f, j, count, p0, k)
 		return
 	}
 	done := 0
@@ -44,17 +56,32 @@ func packRight(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k i
 	}
 }
 
-// packBlocks is packRight for quantised types, which are decoded first.
-func packBlocks(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k int) {
-	if f.along {
-		for p := range k {
-			d := dst[p*tileCols:][:tileCols]
-			w.decodeSome(v, d[:count], f.weights, p0+p, j)
-			v.scale(d[:count], f.scale)
-			clear(d[count:])
+// packBlocksAlong is packRight for quantised types, which are decoded first: a group
+// of columns at a time, which is more than a panel.
+func packBlocksAlong(w *worker, v *vectors, dst []float32, panel int, f factor, j, n, p0, k int) {
+	for c := 0; c < n; c += kernels.Group {
+		count, d := min(kernels.Group, n-c), dst[c/tileCols*panel:]
+		decode := v.blocksAlong[f.dtype]
+		if decode == nil || count < kernels.Group || (j+c)%kernels.Group > 0 {
+			for p := range k {
+				row := w.wide[:kernels.Group]
+				f.decode(v, row[:count], p0+p, j+c)
+				clear(row[count:])
+				for at := 0; at < count; at += tileCols {
+					copy(d[at/tileCols*panel+p*tileCols:][:tileCols], row[at:])
+				}
+			}
+		} else if k > 0 {
+			decode(&d[0], panel, &f.at(p0, j+c)[0], f.dtype.Bytes(f.stride), k)
 		}
-		return
+		for at := 0; f.scale != 1 && at < count; at += tileCols {
+			v.scale(d[at/tileCols*panel:][:k*tileCols], f.scale)
+		}
 	}
+}
+
+// packBlocksAcross is packPanel for quantised types whose depths lie in rows.
+func packBlocksAcross(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k int) {
 	for at := 0; at < k; {
 		n := min(wideCols-(p0+at)%kernels.Group, k-at) // to the end of a group
 		for r := range count {
@@ -76,18 +103,6 @@ func packBlocks(w *worker, v *vectors, dst []float32, f factor, j, count, p0, k 
 
 // wideCols is how many depths of quantised rows are decoded at a time.
 const wideCols = 2 * kernels.Group
-
-// decodeSome decodes a few elements by way of their whole group, where the
-// vectors decode those.
-func (w *worker) decodeSome(v *vectors, dst []float32, q weights, i, j int) {
-	first := j &^ (kernels.Group - 1)
-	if f := v.blocks[q.dtype]; f != nil && j+len(dst) <= first+kernels.Group {
-		f(w.wide[:kernels.Group], &q.at(i, first)[0])
-		copy(dst, w.wide[j-first:])
-		return
-	}
-	q.decode(v, dst, i, j)
-}
 
 // element returns one element, unscaled: the way for edges and for F64.
 func (f factor) element(i, p int) float32 {

@@ -170,9 +170,7 @@ func packThin(w *worker, v *vectors, dst []float32, f factor, n, depth, block in
 	panels := ceil(n, tileCols)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
-		for j := range panels {
-			packRight(w, v, dst[(p*panels+j*k)*tileCols:], f, j*tileCols, min(tileCols, n-j*tileCols), p, k)
-		}
+		packRight(w, v, dst[p*panels*tileCols:], k*tileCols, f, 0, n, p, k)
 	}
 }
 

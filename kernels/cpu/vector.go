@@ -44,6 +44,9 @@ type vectors struct {
 	// blocks decodes whole blocks of a quantised type of 32 elements; nil where
 	// Go does.
 	blocks [kernels.Affine8 + 1]func(dst []float32, src *byte)
+	// blocksAlong decodes k > 0 blocks of 32, stride bytes apart, into two panels:
+	// dst[p·16+j] and dst[panel+p·16+j] = element j and 16+j of block p.
+	blocksAlong [kernels.Affine8 + 1]func(dst *float32, panel int, src *byte, stride, k int)
 
 	widen [kernels.BF16 + 1]func(dst []float32, src *byte)        // dst = src
 	dot   [kernels.BF16 + 1]func(x []float32, w *byte) float32    // Σ x·w

@@ -10,33 +10,33 @@ import (
 // arithmetic is that of kernels.DecodeRange: scale·q + offset, rounded once for
 // the product (which is exact) and once for the sum.
 func quantised() {
-	blocks("Q8_0", 34, func(src Register) func(dst Register) {
+	blocks("Q8_0", 34, func(src Register) func(dst eights) {
 		scale := half(Mem{Base: src})
-		return func(dst Register) {
+		return func(dst eights) {
 			for i := range 4 {
 				v := YMM()
 				VPMOVSXBD(Mem{Base: src, Disp: 2 + 8*i}, v)
 				VCVTDQ2PS(v, v)
 				VMULPS(scale, v, v)
-				VMOVUPS(v, Mem{Base: dst, Disp: 32 * i})
+				VMOVUPS(v, dst(i))
 			}
 		}
 	})
-	blocks("Q4_0", 18, func(src Register) func(dst Register) {
+	blocks("Q4_0", 18, func(src Register) func(dst eights) {
 		scale, offset := half(Mem{Base: src}), YMM()
 		VMULPS(number(-8), scale, offset)
-		return func(dst Register) { nibbles(Mem{Base: src, Disp: 2}, scale, offset, dst) }
+		return func(dst eights) { nibbles(Mem{Base: src, Disp: 2}, scale, offset, dst) }
 	})
-	blocks("Q4_1", 20, func(src Register) func(dst Register) {
+	blocks("Q4_1", 20, func(src Register) func(dst eights) {
 		scale, offset := half(Mem{Base: src}), half(Mem{Base: src, Disp: 2})
-		return func(dst Register) { nibbles(Mem{Base: src, Disp: 4}, scale, offset, dst) }
+		return func(dst eights) { nibbles(Mem{Base: src, Disp: 4}, scale, offset, dst) }
 	})
 	// MLX's: here the product is not exact, and is rounded before the sum.
 	nibble := GLOBL("nibble_shifts", 24)
 	for i := range 8 {
 		DATA(4*i, U32(4*i))
 	}
-	affine := func(src, dst Register, load func(i int, v VecVirtual)) {
+	affine := func(src Register, dst eights, load func(i int, v VecVirtual)) {
 		scale, offset := YMM(), YMM()
 		VBROADCASTSS(Mem{Base: src}, scale)
 		VBROADCASTSS(Mem{Base: src, Disp: 4}, offset)
@@ -46,11 +46,11 @@ func quantised() {
 			VCVTDQ2PS(v, v)
 			VMULPS(scale, v, v)
 			VADDPS(offset, v, v)
-			VMOVUPS(v, Mem{Base: dst, Disp: 32 * i})
+			VMOVUPS(v, dst(i))
 		}
 	}
-	blocks("Affine4", 24, func(src Register) func(dst Register) {
-		return func(dst Register) {
+	blocks("Affine4", 24, func(src Register) func(dst eights) {
+		return func(dst eights) {
 			shifts, mask := YMM(), YMM()
 			VMOVDQU(nibble, shifts)
 			VMOVDQU(word(15), mask)
@@ -61,8 +61,8 @@ func quantised() {
 			})
 		}
 	})
-	blocks("Affine8", 40, func(src Register) func(dst Register) {
-		return func(dst Register) {
+	blocks("Affine8", 40, func(src Register) func(dst eights) {
+		return func(dst eights) {
 			affine(src, dst, func(i int, v VecVirtual) { VPMOVZXBD(Mem{Base: src, Disp: 8 + 8*i}, v) })
 		}
 	})
@@ -77,7 +77,7 @@ func half(m Mem) VecVirtual {
 }
 
 // nibbles decodes the low halves of sixteen bytes, then the high ones.
-func nibbles(q Mem, scale, offset VecVirtual, dst Register) {
+func nibbles(q Mem, scale, offset VecVirtual, dst eights) {
 	mask := YMM()
 	VMOVDQU(word(15), mask)
 	for i := range 2 {
@@ -88,25 +88,44 @@ func nibbles(q Mem, scale, offset VecVirtual, dst Register) {
 		for j, v := range []VecVirtual{low, high} {
 			VCVTDQ2PS(v, v)
 			VFMADD213PS(offset, scale, v)
-			VMOVUPS(v, Mem{Base: dst, Disp: 64*j + 32*i})
+			VMOVUPS(v, dst(2*j+i))
 		}
 	}
 }
 
-// blocks is a loop over blocks of 32 elements; scales loads those of a block and
-// returns what decodes it.
-func blocks(name string, size int, scales func(src Register) func(dst Register)) {
+// eights are the places of a block's elements, eight at each.
+type eights func(i int) Mem
+
+// blocks decodes blocks of 32 elements, those that lie one after the other and those
+// below each other; scales loads the scales of a block and returns what decodes it.
+func blocks(name string, size int, scales func(src Register) func(dst eights)) {
 	TEXT("avx2Blocks"+name, NOSPLIT|NOFRAME, "func(dst []float32, src *byte)")
 	Doc("avx2Blocks" + name + " is vectors.blocks.")
 	dst, n, src := Load(Param("dst").Base(), GP64()), Load(Param("dst").Len(), GP64()), Load(Param("src"), GP64())
 	SHRQ(Imm(5), n)
 	JZ(LabelRef("done"))
 	Label("loop")
-	scales(src)(dst)
+	scales(src)(func(i int) Mem { return Mem{Base: dst, Disp: 32 * i} })
 	ADDQ(Imm(128), dst)
 	ADDQ(Imm(uint64(size)), src)
 	DECQ(n)
 	JNZ(LabelRef("loop"))
 	Label("done")
+	end()
+
+	TEXT("avx2BlocksAlong"+name, NOSPLIT|NOFRAME, "func(dst *float32, panel int, src *byte, stride, k int)")
+	Doc("avx2BlocksAlong" + name + " is vectors.blocksAlong.")
+	left, right := Load(Param("dst"), GP64()), Load(Param("panel"), GP64())
+	src = Load(Param("src"), GP64())
+	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
+	LEAQ(Mem{Base: left, Index: right, Scale: 4}, right)
+	Label("loop")
+	PREFETCHT0(Mem{Base: src, Index: stride, Scale: 8})
+	scales(src)(func(i int) Mem { return Mem{Base: []Register{left, right}[i/2], Disp: 32 * (i % 2)} })
+	ADDQ(Imm(4*cols), left)
+	ADDQ(Imm(4*cols), right)
+	ADDQ(stride, src)
+	DECQ(k)
+	JNZ(LabelRef("loop"))
 	end()
 }
