@@ -102,7 +102,7 @@ func packBlocksAcross(w *worker, v *vectors, dst []float32, f factor, j, count, 
 }
 
 // wideCols is how many depths of quantised rows are decoded at a time.
-const wideCols = 2 * kernels.Group
+const wideCols = 8 * kernels.Group
 
 // element returns one element, unscaled: the way for edges and for F64.
 func (f factor) element(i, p int) float32 {
