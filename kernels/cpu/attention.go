@@ -15,12 +15,9 @@ const (
 	blockKeys    = 8 * tileCols  // a multiple of tileCols
 )
 
-// span is a sequence: rows start to start+len, and its first panels of keys
-// (tileCols rows each) and queries (tileRows rows each).
-type span struct {
-	start, len         int
-	keyPanel, rowPanel int
-}
+// span is a sequence: rows start to start+len, and its first panel of keys
+// (tileCols rows each).
+type span struct{ start, len, keyPanel int }
 
 // block is a range of rows of a sequence: queries of a task, or a panel.
 type block struct {
@@ -32,25 +29,24 @@ type block struct {
 // start anew with each sequence, so a sequence's results do not depend on
 // what lies beside it.
 type sequences struct {
-	spans     []span
-	keys      []block // panels of tileCols
-	rows      []block // panels of tileRows
-	queries   []block // blocks of blockQueries, those with most keys first
-	keyPanels int
-	rowPanels int
+	spans   []span
+	keys    []block // panels of tileCols
+	queries []block // blocks of blockQueries, those with most keys first
 }
 
 func (s *sequences) set(bounds []int32) {
-	s.spans, s.keys, s.rows, s.queries = s.spans[:0], s.keys[:0], s.rows[:0], s.queries[:0]
+	s.spans, s.keys, s.queries = s.spans[:0], s.keys[:0], s.queries[:0]
 	for i := 1; i < len(bounds); i++ {
 		n := int(bounds[i] - bounds[i-1])
-		if n > 0 {
-			s.spans = append(s.spans, span{int(bounds[i-1]), n, len(s.keys), len(s.rows)})
-			s.keys = s.cut(s.keys, n, tileCols)
-			s.rows = s.cut(s.rows, n, tileRows)
+		if n == 0 {
+			continue
+		}
+		at := int32(len(s.spans))
+		s.spans = append(s.spans, span{int(bounds[i-1]), n, len(s.keys)})
+		for k := 0; k < n; k += tileCols {
+			s.keys = append(s.keys, block{at, int32(k), int32(min(tileCols, n-k))})
 		}
 	}
-	s.keyPanels, s.rowPanels = len(s.keys), len(s.rows)
 	for i, sp := range s.spans {
 		for q := (sp.len - 1) / blockQueries * blockQueries; q >= 0; q -= blockQueries {
 			s.queries = append(s.queries, block{int32(i), int32(q), int32(min(blockQueries, sp.len-q))})
@@ -58,22 +54,14 @@ func (s *sequences) set(bounds []int32) {
 	}
 }
 
-func (s *sequences) cut(list []block, n, size int) []block {
-	for i := 0; i < n; i += size {
-		list = append(list, block{int32(len(s.spans) - 1), int32(i), int32(min(size, n-i))})
-	}
-	return list
-}
-
-// mostPanels bounds the panels of size rows that sequences take.
-func mostPanels(bounds *kernels.Tensor, rows, size int) int {
-	return (rows + (size-1)*max(0, bounds.Rows-1)) / size
+// mostPanels bounds the panels of keys that sequences take.
+func mostPanels(bounds *kernels.Tensor, rows int) int {
+	return (rows + (tileCols-1)*max(0, bounds.Rows-1)) / tileCols
 }
 
 // heads is the layout of attention's operands.
 type heads struct {
 	dim, padded   int // of a head; padded to whole panels
-	panels        int // of tileCols columns
 	query, shared int // query heads, key and value heads
 	shape         kernels.AttentionShape
 	seq           sequences
@@ -81,8 +69,7 @@ type heads struct {
 
 func (h *heads) set(q, k, bounds *kernels.Tensor, s kernels.AttentionShape) {
 	h.dim, h.shape = s.HeadDim, s
-	h.panels = ceil(h.dim, tileCols)
-	h.padded = h.panels * tileCols
+	h.padded = ceil(h.dim, tileCols) * tileCols
 	h.query, h.shared = q.Cols/h.dim, k.Cols/h.dim
 	h.seq.set(indices(bounds))
 }
@@ -95,28 +82,34 @@ func (h *heads) reach(q int) int {
 	return 0
 }
 
-// across packs a panel of keys, as the right factor of scores: [dim][16].
+// across packs a panel of keys, as the right factor of scores: [head][panel][dim][16].
 func (h *heads) across(w *worker, v *vectors, dst []float32, x matrix, head, panel int) {
 	p := h.seq.keys[panel]
 	row := h.seq.spans[p.span].start + int(p.first)
-	packPanel(w, v, dst[(head*h.seq.keyPanels+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
+	packPanel(w, v, dst[(head*len(h.seq.keys)+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
 }
 
-// along packs a panel of size rows as the right factor of sums over rows:
-// [panel of columns][row][16], rows of all panels running on.
-func (h *heads) along(w *worker, v *vectors, dst []float32, x matrix, head, panel, panels, size int, p block) {
-	row := h.seq.spans[p.span].start + int(p.first)
-	f := factor{weights: bytesOf(x), along: true, scale: 1}
-	for c := range h.panels {
-		d := dst[((head*h.panels+c)*panels+panel)*size*tileCols:][:size*tileCols]
-		packPanel(w, v, d, f, head*h.dim+c*tileCols, min(tileCols, h.dim-c*tileCols), row, int(p.n))
-		clear(d[int(p.n)*tileCols:])
+// apart copies a row of one head, [head][row][padded]: where they lie, rows may be a
+// power of two apart, and all in the same few places of a cache.
+func (h *heads) apart(dst []float32, x matrix, head, row int) {
+	d := h.rowsOf(dst, x.rows, head, row)[:h.padded]
+	clear(d[copy(d, x.row(row)[head*h.dim:][:h.dim]):])
+}
+
+// panelApart is apart for the rows of a panel of keys.
+func (h *heads) panelApart(dst []float32, x matrix, head, panel int) {
+	p := h.seq.keys[panel]
+	for i := range int(p.n) {
+		h.apart(dst, x, head, h.seq.spans[p.span].start+int(p.first)+i)
 	}
 }
 
+// rowsOf returns a head's rows from one on, of n that were copied apart.
+func (h *heads) rowsOf(x []float32, n, head, row int) []float32 { return x[(head*n+row)*h.padded:] }
+
 // scores computes a block of S = scale·Q·Kᵀ where it is not above the
-// diagonal. q holds panels of the queries from q0 on, k those of the keys
-// from k0 on.
+// diagonal. q holds the queries from q0 on, up to the end of the last tile, k the
+// panels of the keys from k0 on.
 func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []float32, q0, nq, k0, nk int) {
 	for j := 0; j < nk; {
 		panels, at := 1, &k[j*h.dim]
@@ -126,24 +119,24 @@ func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []fl
 			panels, both = 2, min(nq, max(0, k0+j+tileCols-q0)/tileRows*tileRows)
 		}
 		for ; i < both; i += tileRows {
-			v.tilePacked(h.dim, &q[i*h.dim], at, &s[i*ld+j], ld, scale, false, at)
+			v.tile(h.dim, &q[i*h.padded], h.padded, 1, at, tileCols, &s[i*ld+j], ld, scale, false)
 		}
 		for ; i < nq; i += tileRows {
-			v.tilePackedWide(h.dim, &q[i*h.dim], at, h.dim*tileCols, &s[i*ld+j], ld, scale, false, at)
+			v.tileWide(h.dim, &q[i*h.padded], h.padded, 1, at, tileCols, h.dim*tileCols, &s[i*ld+j], ld, scale, false)
 		}
 		j += panels * tileCols
 	}
 }
 
 // sums adds alpha·A·B to a tile's rows of C [tileRows, padded], where B has k
-// rows, packed along in panels so many elements apart.
-func (h *heads) sums(v *vectors, k int, a *float32, arow, astep int, b []float32, panel int, c []float32, alpha float32) {
+// rows of one head.
+func (h *heads) sums(v *vectors, k int, a *float32, arow, astep int, b, c []float32, alpha float32) {
 	at := 0
-	for ; v.tileWide != nil && at+1 < h.panels; at += 2 {
-		v.tileWide(k, a, arow, astep, &b[at*panel], tileCols, panel, &c[at*tileCols], h.padded, alpha, true)
+	for ; v.tileWide != nil && at+2*tileCols <= h.padded; at += 2 * tileCols {
+		v.tileWide(k, a, arow, astep, &b[at], h.padded, tileCols, &c[at], h.padded, alpha, true)
 	}
-	for ; at < h.panels; at++ {
-		v.tile(k, a, arow, astep, &b[at*panel], tileCols, &c[at*tileCols], h.padded, alpha, true)
+	for ; at < h.padded; at += tileCols {
+		v.tile(k, a, arow, astep, &b[at], h.padded, &c[at], h.padded, alpha, true)
 	}
 }
 
@@ -153,10 +146,8 @@ type attention struct {
 	isa            *vectors
 	q, k, v        matrix
 	out, lse       matrix
-	keys, values   []float32 // packed
+	keys, values   []float32 // packed across, copied apart
 	packing        bool
-	packedKeys     int // elements of one head
-	packedValues   int
 	scale, softCap float32
 }
 
@@ -165,11 +156,10 @@ func attentionNeed(o *kernels.Attention) need {
 		return need{}
 	}
 	padded := ceil(o.HeadDim, tileCols) * tileCols
-	rows := mostPanels(o.Bounds, o.K.Rows, tileCols) * tileCols
 	shared := o.K.Cols / o.HeadDim
 	return need{
-		shared:  aligned(shared*rows*o.HeadDim) + aligned(shared*rows*padded),
-		private: aligned(blockQueries*o.HeadDim) + blockQueries*blockKeys + blockQueries*padded + 2*blockQueries,
+		shared:  aligned(shared*mostPanels(o.Bounds, o.K.Rows)*tileCols*o.HeadDim) + aligned(shared*o.K.Rows*padded),
+		private: 2*blockQueries*padded + blockQueries*blockKeys + 2*blockQueries,
 	}
 }
 
@@ -181,12 +171,10 @@ func (b *Backend) attend(o *kernels.Attention, mem []float32) {
 	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
 	a.isa, a.q, a.k, a.v, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
 	a.scale, a.softCap = float32(o.Scale), float32(o.SoftCap)
-	rows := a.seq.keyPanels * tileCols
-	a.packedKeys, a.packedValues = rows*a.dim, rows*a.padded
-	a.keys, a.values = take(&mem, a.shared*a.packedKeys), take(&mem, a.shared*a.packedValues)
+	a.keys, a.values = take(&mem, a.shared*len(a.seq.keys)*tileCols*a.dim), take(&mem, a.shared*a.v.rows*a.padded)
 	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
 	a.packing = true
-	b.either(small, a, a.shared*a.seq.keyPanels)
+	b.either(small, a, a.shared*len(a.seq.keys))
 	a.packing = false
 	b.either(small, a, a.query*len(a.seq.queries))
 }
@@ -203,7 +191,7 @@ func (a *attention) do(w *worker, task int) {
 	if a.packing {
 		head, panel := task%a.shared, task/a.shared // the heads of a row lie side by side
 		a.across(w, a.isa, a.keys, a.k, head, panel)
-		a.along(w, a.isa, a.values, a.v, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
+		a.panelApart(a.values, a.v, head, panel)
 		return
 	}
 	a.attend(w, a.seq.queries[task/a.query], task%a.query)
@@ -219,10 +207,9 @@ func (a *attention) attend(w *worker, b block, head int) {
 	sp := &a.seq.spans[b.span]
 	q0, nq := int(b.first), int(b.n)
 	mem := w.private
-	q := take(&mem, blockQueries*a.dim)
-	f := factor{weights: bytesOf(a.q)}
-	for i := 0; i < nq; i += tileRows {
-		packLeft(a.isa, q[i*a.dim:], f, sp.start+q0+i, min(tileRows, nq-i), head*a.dim, a.dim)
+	q := take(&mem, blockQueries*a.padded)
+	for i := range nq {
+		copy(q[i*a.padded:], a.q.row(sp.start + q0 + i)[head*a.dim:][:a.dim])
 	}
 	x := softmax{take(&mem, blockQueries*blockKeys), take(&mem, blockQueries*a.padded), take(&mem, blockQueries), take(&mem, blockQueries)}
 	clear(x.out)
@@ -231,15 +218,15 @@ func (a *attention) attend(w *worker, b block, head int) {
 		x.max[i] = float32(math.Inf(-1))
 	}
 	kv := head / (a.query / a.shared)
-	keys := a.keys[kv*a.packedKeys+sp.keyPanel*tileCols*a.dim:]
-	values := a.values[kv*a.packedValues+sp.keyPanel*tileCols*tileCols:]
+	keys := a.keys[(kv*len(a.seq.keys)+sp.keyPanel)*tileCols*a.dim:]
+	values := a.rowsOf(a.values, a.v.rows, kv, sp.start)
 	for k0 := a.reach(q0) / tileCols * tileCols; k0 < q0+nq; k0 += blockKeys {
 		nk := min(blockKeys, q0+nq-k0)
 		a.scores(a.isa, x.s, blockKeys, a.scale, q, keys[k0*a.dim:], q0, nq, k0, nk)
 		for i := range nq {
 			a.soften(&x, i, q0+i, k0, nk)
 		}
-		a.mix(&x, values[k0*tileCols:], q0, nq, k0, nk)
+		a.mix(&x, values[k0*a.padded:], q0, nq, k0, nk)
 	}
 	a.finish(&x, sp.start+q0, nq, head)
 }
@@ -274,7 +261,7 @@ func (a *attention) soften(x *softmax, i, q, k0, nk int) {
 func (a *attention) mix(x *softmax, values []float32, q0, nq, k0, nk int) {
 	for i := 0; i < nq; i += tileRows {
 		if k := min(nk, q0+min(i+tileRows, nq)-k0); k > 0 {
-			a.sums(a.isa, k, &x.s[i*blockKeys], blockKeys, 1, values, a.seq.keyPanels*tileCols*tileCols, x.out[i*a.padded:], 1)
+			a.sums(a.isa, k, &x.s[i*blockKeys], blockKeys, 1, values, x.out[i*a.padded:], 1)
 		}
 	}
 }

@@ -17,18 +17,17 @@ const (
 
 type attentionGrad struct {
 	heads
-	isa                   *vectors
-	q, k, v, out, lse     matrix
-	dout, dq, dk, dv      matrix
-	keys, values, keyRows []float32 // packed across, across, along
-	queries, douts        []float32 // packed as left factors
-	queryRows, doutRows   []float32 // packed along
-	dot                   []float32 // [T, heads]: Σ dout·out
-	partial               []float32 // [chunk-1][T, heads·dim]
-	keyCount, rowCount    int       // elements of a head, packed across or left
-	phase                 int
-	scale, softCap, ic2   float32
-	tasks                 []chunkOf
+	isa                 *vectors
+	q, k, v, out, lse   matrix
+	dout, dq, dk, dv    matrix
+	keys, values        []float32 // packed across
+	keyRows             []float32 // copied apart
+	queries, douts      []float32 // copied apart
+	dot                 []float32 // [T, heads]: Σ dout·out
+	partial             []float32 // [chunk-1][T, heads·dim]
+	phase               int
+	scale, softCap, ic2 float32
+	tasks               []chunkOf
 }
 
 type chunkOf struct{ span, chunk int32 }
@@ -36,7 +35,7 @@ type chunkOf struct{ span, chunk int32 }
 // The phases of the backward pass.
 const (
 	packKeyPanels = iota
-	packRowPanels
+	copyRows
 	gradients
 	addChunks
 )
@@ -59,13 +58,10 @@ func attentionGradNeed(o *kernels.AttentionGrad) need {
 		return need{}
 	}
 	d, padded := o.HeadDim, ceil(o.HeadDim, tileCols)*tileCols
-	keyRows := mostPanels(o.Bounds, o.K.Rows, tileCols) * tileCols
-	rows := mostPanels(o.Bounds, o.Q.Rows, tileRows) * tileRows
 	query, shared := o.Q.Cols/d, o.K.Cols/d
 	return need{
-		shared: 2*aligned(shared*keyRows*d) + aligned(shared*keyRows*padded) +
-			2*aligned(query*rows*d) + 2*aligned(query*rows*padded) +
-			aligned(o.Q.Rows*query) + aligned((parts(o.Q.Rows, o.Q.Rows, shared)-1)*o.Q.Len()),
+		shared: 2*aligned(shared*mostPanels(o.Bounds, o.K.Rows)*tileCols*d) + aligned(shared*o.K.Rows*padded) +
+			2*aligned((query*o.Q.Rows+tileRows)*padded) + aligned(o.Q.Rows*query) + aligned((parts(o.Q.Rows, o.Q.Rows, shared)-1)*o.Q.Len()),
 		private: 2*blockQueries*gradKeys + 2*gradKeys*padded,
 	}
 }
@@ -86,8 +82,8 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 	a.cut()
 	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
 	for phase, tasks := range [...]int{
-		packKeyPanels: a.shared * a.seq.keyPanels,
-		packRowPanels: a.query * a.seq.rowPanels,
+		packKeyPanels: a.shared * len(a.seq.keys),
+		copyRows:      ceil(a.q.rows, rowsPerCopy),
 		gradients:     a.shared * len(a.tasks),
 		addChunks:     len(a.seq.queries),
 	} {
@@ -97,12 +93,10 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 }
 
 func (a *attentionGrad) layout(mem []float32) {
-	keyRows, rows := a.seq.keyPanels*tileCols, a.seq.rowPanels*tileRows
-	a.keyCount, a.rowCount = keyRows*a.dim, rows*a.dim
-	a.keys, a.values = take(&mem, a.shared*a.keyCount), take(&mem, a.shared*a.keyCount)
-	a.keyRows = take(&mem, a.shared*keyRows*a.padded)
-	a.queries, a.douts = take(&mem, a.query*a.rowCount), take(&mem, a.query*a.rowCount)
-	a.queryRows, a.doutRows = take(&mem, a.query*rows*a.padded), take(&mem, a.query*rows*a.padded)
+	across, apart := a.shared*len(a.seq.keys)*tileCols*a.dim, (a.query*a.q.rows+tileRows)*a.padded // the last tile reads on
+	a.keys, a.values = take(&mem, across), take(&mem, across)
+	a.keyRows = take(&mem, a.shared*a.k.rows*a.padded)
+	a.queries, a.douts = take(&mem, apart), take(&mem, apart)
 	a.dot = take(&mem, a.q.rows*a.query)
 	a.partial = mem
 }
@@ -125,9 +119,11 @@ func (a *attentionGrad) do(w *worker, task int) {
 		head, panel := task%a.shared, task/a.shared
 		a.across(w, a.isa, a.keys, a.k, head, panel)
 		a.across(w, a.isa, a.values, a.v, head, panel)
-		a.along(w, a.isa, a.keyRows, a.k, head, panel, a.seq.keyPanels, tileCols, a.seq.keys[panel])
-	case packRowPanels:
-		a.packRows(w, task%a.query, task/a.query)
+		a.panelApart(a.keyRows, a.k, head, panel)
+	case copyRows:
+		for t := task * rowsPerCopy; t < min((task+1)*rowsPerCopy, a.q.rows); t++ {
+			a.copyRow(t)
+		}
 	case gradients:
 		t := a.tasks[task/a.shared]
 		a.chunk(w, &a.seq.spans[t.span], int(t.chunk), task%a.shared)
@@ -136,17 +132,15 @@ func (a *attentionGrad) do(w *worker, task int) {
 	}
 }
 
-// packRows packs a panel of queries and of output gradients for one head, and
-// computes Σ dout·out of its rows.
-func (a *attentionGrad) packRows(w *worker, head, panel int) {
-	p := a.seq.rows[panel]
-	row := a.seq.spans[p.span].start + int(p.first)
-	at := head*a.rowCount + panel*tileRows*a.dim
-	packLeft(a.isa, a.queries[at:], factor{weights: bytesOf(a.q)}, row, int(p.n), head*a.dim, a.dim)
-	packLeft(a.isa, a.douts[at:], factor{weights: bytesOf(a.dout)}, row, int(p.n), head*a.dim, a.dim)
-	a.along(w, a.isa, a.queryRows, a.q, head, panel, a.seq.rowPanels, tileRows, p)
-	a.along(w, a.isa, a.doutRows, a.dout, head, panel, a.seq.rowPanels, tileRows, p)
-	for t := row; t < row+int(p.n); t++ {
+// rowsPerCopy is how many rows a task copies.
+const rowsPerCopy = 8
+
+// copyRow copies a row of queries and of output gradients apart, and computes
+// Σ dout·out for each head.
+func (a *attentionGrad) copyRow(t int) {
+	for head := range a.query {
+		a.apart(a.queries, a.q, head, t)
+		a.apart(a.douts, a.dout, head, t)
 		out := a.out.row(t)[head*a.dim:][:a.dim]
 		dout := bytesOf(matrix{a.dout.row(t)[head*a.dim:][:a.dim], 1, a.dim, a.dim})
 		a.dot[t*a.query+head] = a.isa.dot[kernels.F32](out, &dout.data[0])
@@ -203,15 +197,16 @@ type gradBlock struct {
 }
 
 func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, dq matrix) {
-	at := kv*a.keyCount + (sp.keyPanel*tileCols+g.k0)*a.dim
-	rows := head*a.rowCount + (sp.rowPanel*tileRows+g.q0)*a.dim
-	a.scores(a.isa, g.s, gradKeys, a.scale, a.queries[rows:], a.keys[at:], g.q0, g.nq, g.k0, g.nk)
-	a.scores(a.isa, g.ds, gradKeys, 1, a.douts[rows:], a.values[at:], g.q0, g.nq, g.k0, g.nk)
+	at := ((kv*len(a.seq.keys)+sp.keyPanel)*tileCols + g.k0) * a.dim
+	queries := a.rowsOf(a.queries, a.q.rows, head, sp.start+g.q0)
+	douts := a.rowsOf(a.douts, a.q.rows, head, sp.start+g.q0)
+	a.scores(a.isa, g.s, gradKeys, a.scale, queries, a.keys[at:], g.q0, g.nq, g.k0, g.nk)
+	a.scores(a.isa, g.ds, gradKeys, 1, douts, a.values[at:], g.q0, g.nq, g.k0, g.nk)
 	for i := range g.nq {
 		a.row(g, i, sp.start+g.q0+i, head)
 	}
 	// dq += scale·ds·K
-	k := right{a.keyRows[(kv*a.panels*a.seq.keyPanels+sp.keyPanel)*tileCols*tileCols+g.k0*tileCols:], a.seq.keyPanels * tileCols * tileCols, tileCols}
+	k := right{a.rowsOf(a.keyRows, a.k.rows, kv, sp.start+g.k0), tileCols, a.padded}
 	for i := 0; i < g.nq; i += tileRows {
 		m := min(tileRows, g.nq-i)
 		if depth := min(g.nk, g.q0+i+m-g.k0); depth > 0 {
@@ -220,9 +215,8 @@ func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, d
 		}
 	}
 	// dv += sᵀ·dout, dk += scale·dsᵀ·Q
-	along := (head*a.panels*a.seq.rowPanels + sp.rowPanel) * tileRows * tileCols
-	a.sumQueries(g.dv, g.s, a.doutRows[along:], 1, g)
-	a.sumQueries(g.dk, g.ds, a.queryRows[along:], a.scale, g)
+	a.sumQueries(g.dv, g.s, douts, 1, g)
+	a.sumQueries(g.dk, g.ds, queries, a.scale, g)
 }
 
 // row turns scores and ∂/∂p of a query into p and ∂/∂score.
@@ -251,12 +245,12 @@ func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
 	}
 }
 
-// sumQueries adds sᵀ·x for the rows x of a head, packed along; queries before
-// a tile's first key are left out.
+// sumQueries adds sᵀ·x for the rows x of a head; queries before a tile's first key
+// are left out.
 func (a *attentionGrad) sumQueries(out, s, x []float32, alpha float32, g *gradBlock) {
 	for i := 0; i < g.nk; i += tileRows {
 		if q := max(0, g.k0+i-g.q0); q < g.nq {
-			a.sums(a.isa, g.nq-q, &s[q*gradKeys+i], 1, gradKeys, x[(g.q0+q)*tileCols:], a.seq.rowPanels*tileRows*tileCols, out[i*a.padded:], alpha)
+			a.sums(a.isa, g.nq-q, &s[q*gradKeys+i], 1, gradKeys, x[q*a.padded:], out[i*a.padded:], alpha)
 		}
 	}
 }
