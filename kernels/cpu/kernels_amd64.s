@@ -1165,7 +1165,7 @@ overwrite:
 	RET
 
 // func avx2AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·avx2AcrossF32(SB), NOSPLIT|NOFRAME, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
@@ -1176,8 +1176,20 @@ TEXT ·avx2AcrossF32(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
+	MOVQ         DX, R10
+	SHLQ         $0x04, R10
+	ADDQ         CX, R10
 
 loop:
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	PREFETCHT1 256(R10)
+	PREFETCHT1 320(R10)
+	PREFETCHT1 384(R10)
+	PREFETCHT1 448(R10)
+	ADDQ       $0x00000200, R10
 	VMOVUPS    (CX), Y1
 	VMOVUPS    (CX)(DX*1), Y2
 	VMOVUPS    (CX)(DX*2), Y3
@@ -1285,7 +1297,7 @@ loop:
 	RET
 
 // func avx2AlongF32(dst *float32, src *byte, stride int, k int, scale float32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·avx2AlongF32(SB), NOSPLIT|NOFRAME, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
@@ -1294,16 +1306,17 @@ TEXT ·avx2AlongF32(SB), NOSPLIT|NOFRAME, $0-36
 	VBROADCASTSS scale+32(FP), Y0
 
 loop:
-	VMOVUPS (CX), Y1
-	VMOVUPS 32(CX), Y2
-	VMULPS  Y0, Y1, Y1
-	VMULPS  Y0, Y2, Y2
-	VMOVUPS Y1, (AX)
-	VMOVUPS Y2, 32(AX)
-	ADDQ    DX, CX
-	ADDQ    $0x40, AX
-	DECQ    BX
-	JNZ     loop
+	PREFETCHT1 64(CX)
+	VMOVUPS    (CX), Y1
+	VMOVUPS    32(CX), Y2
+	VMULPS     Y0, Y1, Y1
+	VMULPS     Y0, Y2, Y2
+	VMOVUPS    Y1, (AX)
+	VMOVUPS    Y2, 32(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x40, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
@@ -1382,7 +1395,7 @@ done:
 	RET
 
 // func avx2AcrossF16(dst *float32, src *byte, stride int, k int, scale float32)
-// Requires: AVX, F16C
+// Requires: AVX, F16C, MMX+
 TEXT ·avx2AcrossF16(SB), NOSPLIT|NOFRAME, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
@@ -1393,8 +1406,16 @@ TEXT ·avx2AcrossF16(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
+	MOVQ         DX, R10
+	SHLQ         $0x04, R10
+	ADDQ         CX, R10
 
 loop:
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	ADDQ       $0x00000100, R10
 	VCVTPH2PS  (CX), Y1
 	VCVTPH2PS  (CX)(DX*1), Y2
 	VCVTPH2PS  (CX)(DX*2), Y3
@@ -1502,7 +1523,7 @@ loop:
 	RET
 
 // func avx2AlongF16(dst *float32, src *byte, stride int, k int, scale float32)
-// Requires: AVX, F16C
+// Requires: AVX, F16C, MMX+
 TEXT ·avx2AlongF16(SB), NOSPLIT|NOFRAME, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
@@ -1511,16 +1532,17 @@ TEXT ·avx2AlongF16(SB), NOSPLIT|NOFRAME, $0-36
 	VBROADCASTSS scale+32(FP), Y0
 
 loop:
-	VCVTPH2PS (CX), Y1
-	VCVTPH2PS 16(CX), Y2
-	VMULPS    Y0, Y1, Y1
-	VMULPS    Y0, Y2, Y2
-	VMOVUPS   Y1, (AX)
-	VMOVUPS   Y2, 32(AX)
-	ADDQ      DX, CX
-	ADDQ      $0x40, AX
-	DECQ      BX
-	JNZ       loop
+	PREFETCHT1 32(CX)
+	VCVTPH2PS  (CX), Y1
+	VCVTPH2PS  16(CX), Y2
+	VMULPS     Y0, Y1, Y1
+	VMULPS     Y0, Y2, Y2
+	VMOVUPS    Y1, (AX)
+	VMOVUPS    Y2, 32(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x40, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
@@ -1620,7 +1642,7 @@ done:
 	RET
 
 // func avx2AcrossBF16(dst *float32, src *byte, stride int, k int, scale float32)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·avx2AcrossBF16(SB), NOSPLIT|NOFRAME, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
@@ -1631,8 +1653,16 @@ TEXT ·avx2AcrossBF16(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
+	MOVQ         DX, R10
+	SHLQ         $0x04, R10
+	ADDQ         CX, R10
 
 loop:
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	ADDQ       $0x00000100, R10
 	VPMOVZXWD  (CX), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VPMOVZXWD  (CX)(DX*1), Y2
@@ -1756,7 +1786,7 @@ loop:
 	RET
 
 // func avx2AlongBF16(dst *float32, src *byte, stride int, k int, scale float32)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·avx2AlongBF16(SB), NOSPLIT|NOFRAME, $0-36
 	MOVQ         dst+0(FP), AX
 	MOVQ         src+8(FP), CX
@@ -1765,18 +1795,19 @@ TEXT ·avx2AlongBF16(SB), NOSPLIT|NOFRAME, $0-36
 	VBROADCASTSS scale+32(FP), Y0
 
 loop:
-	VPMOVZXWD (CX), Y1
-	VPSLLD    $0x10, Y1, Y1
-	VPMOVZXWD 16(CX), Y2
-	VPSLLD    $0x10, Y2, Y2
-	VMULPS    Y0, Y1, Y1
-	VMULPS    Y0, Y2, Y2
-	VMOVUPS   Y1, (AX)
-	VMOVUPS   Y2, 32(AX)
-	ADDQ      DX, CX
-	ADDQ      $0x40, AX
-	DECQ      BX
-	JNZ       loop
+	PREFETCHT1 32(CX)
+	VPMOVZXWD  (CX), Y1
+	VPSLLD     $0x10, Y1, Y1
+	VPMOVZXWD  16(CX), Y2
+	VPSLLD     $0x10, Y2, Y2
+	VMULPS     Y0, Y1, Y1
+	VMULPS     Y0, Y2, Y2
+	VMOVUPS    Y1, (AX)
+	VMOVUPS    Y2, 32(AX)
+	ADDQ       DX, CX
+	ADDQ       $0x40, AX
+	DECQ       BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 

@@ -56,7 +56,15 @@ func across(t stored) {
 			return Mem{Base: b, Index: stride, Scale: uint8(i % 4)}
 		}
 	}
+	ahead := GP64() // the next panel's rows, which lie behind these
+	MOVQ(stride, ahead)
+	SHLQ(Imm(4), ahead)
+	ADDQ(src, ahead)
 	Label("loop")
+	for i := range 2 * t.size {
+		PREFETCHT1(Mem{Base: ahead, Disp: 64 * i})
+	}
+	ADDQ(U32(128*t.size), ahead)
 	for half := range 2 {
 		var r [8]VecVirtual
 		for i := range r {
@@ -163,6 +171,7 @@ func along(t stored) {
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
 	scale, lo, hi := scalar("scale"), YMM(), YMM()
 	Label("loop")
+	PREFETCHT1(Mem{Base: src, Disp: cols * t.size}) // for the next panel
 	t.load(Mem{Base: src}, lo)
 	t.load(Mem{Base: src, Disp: 8 * t.size}, hi)
 	VMULPS(scale, lo, lo)
