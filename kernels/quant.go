@@ -41,19 +41,12 @@ func decodeGroup(dst *[Group]float32, b []byte, g int, d DType) {
 		fifths(dst, halfAt(b), -16*halfAt(b), b[2:6], b[6:22])
 	case Q5_1:
 		fifths(dst, halfAt(b), halfAt(b[2:]), b[4:8], b[8:24])
-	case Q4_K:
-		scale, least := scaleOfK(b, g)
-		for i, q := range b[16+g/2*Group:][:Group] {
-			dst[i] = scale*float32(q>>(g%2*4)&15) - least
+	case Q4_K, Q5_K, Q6_K:
+		f := FieldsOf(b, g, d)
+		for i := range dst {
+			q := f.Low[i]>>f.LowShift&15 | f.High[i]>>f.HighShift&f.HighMask<<4
+			dst[i] = f.Scale[i/(Group/2)]*float32(int8(q)-f.Bias) - f.Least
 		}
-	case Q5_K:
-		scale, least := scaleOfK(b, g)
-		high := b[16:48]
-		for i, q := range b[48+g/2*Group:][:Group] {
-			dst[i] = scale*float32(q>>(g%2*4)&15|high[i]>>g&1<<4) - least
-		}
-	case Q6_K:
-		decodeQ6K(dst, b, g)
 	case Affine4:
 		scale, offset := floatAt(b), floatAt(b[4:])
 		for i := range dst {
@@ -90,6 +83,41 @@ func fifths(dst *[Group]float32, scale, offset float32, bits, q []byte) {
 	}
 }
 
+// Fields is how a group of 32 elements of a K type is stored: element i is
+// Scale·(q - Bias) - Least, where four bits of q are of Low[i] and up to two more of
+// High[i]. Each half of the group has a scale.
+type Fields struct {
+	Low, High                     []byte
+	LowShift, HighShift, HighMask uint8
+	Bias                          int8
+	Scale                         [2]float32
+	Least                         float32
+}
+
+// K reports whether d is a type whose groups FieldsOf describes.
+func (d DType) K() bool { return d == Q4_K || d == Q5_K || d == Q6_K }
+
+// FieldsOf returns where group g of a block of a K type lies.
+func FieldsOf(b []byte, g int, d DType) Fields {
+	switch d {
+	case Q4_K:
+		scale, least := scaleOfK(b, g)
+		low := b[16+g/2*Group:][:Group]
+		return Fields{Low: low, High: low, LowShift: uint8(g % 2 * 4), Scale: [2]float32{scale, scale}, Least: least}
+	case Q5_K:
+		scale, least := scaleOfK(b, g)
+		return Fields{Low: b[48+g/2*Group:][:Group], High: b[16:48], LowShift: uint8(g % 2 * 4), HighShift: uint8(g), HighMask: 1,
+			Scale: [2]float32{scale, scale}, Least: least}
+	case Q6_K:
+		half, quarter := g/4, g%4 // of 128 elements, of 32
+		scales, scale := b[192+2*g:], halfAt(b[208:])
+		return Fields{Low: b[half*64+quarter%2*Group:][:Group], High: b[128+half*Group:][:Group],
+			LowShift: uint8(quarter / 2 * 4), HighShift: uint8(quarter * 2), HighMask: 3, Bias: 32,
+			Scale: [2]float32{scale * float32(int8(scales[0])), scale * float32(int8(scales[1]))}}
+	}
+	panic(fmt.Sprintf("kernels: %v is not a K type", d))
+}
+
 // scaleOfK returns the scale and the offset of a group of Q4_K or Q5_K: six bits
 // each, packed into twelve bytes behind the scale and the offset of the block.
 func scaleOfK(b []byte, g int) (scale, least float32) {
@@ -102,19 +130,6 @@ func scaleOfK(b []byte, g int) (scale, least float32) {
 		m = packed[g+4]>>4 | packed[g]>>6<<4
 	}
 	return halfAt(b) * float32(s), halfAt(b[2:]) * float32(m)
-}
-
-// decodeQ6K decodes a group of a block that has four low bits, two high bits, a
-// signed scale for each 16 elements, and a scale.
-func decodeQ6K(dst *[Group]float32, b []byte, g int) {
-	half, quarter := g/4, g%4 // of 128 elements, of 32
-	low, high := b[half*64+quarter%2*Group:], b[128+half*Group:]
-	scales := b[192+half*8+quarter*2:]
-	scale := halfAt(b[208:])
-	for i := range dst {
-		q := low[i]>>(quarter/2*4)&15 | high[i]>>(quarter*2)&3<<4
-		dst[i] = scale * float32(int8(scales[i/16])) * float32(int8(q)-32)
-	}
 }
 
 // decodeWide is DecodeRange from the start of a row, to float64.

@@ -44,6 +44,7 @@ var avx2 = vectors{
 	along:      perType(avx2AlongF32, avx2AlongF16, avx2AlongBF16),
 	blocks: [kernels.Affine8 + 1]func([]float32, *byte){kernels.Q8_0: avx2BlocksQ8_0, kernels.Q4_0: avx2BlocksQ4_0, kernels.Q4_1: avx2BlocksQ4_1,
 		kernels.Affine4: avx2BlocksAffine4, kernels.Affine8: avx2BlocksAffine8},
+	fields: avx2Fields,
 	blocksAlong: [kernels.Affine8 + 1]func(*float32, int, *byte, int, int){kernels.Q8_0: avx2BlocksAlongQ8_0, kernels.Q4_0: avx2BlocksAlongQ4_0,
 		kernels.Q4_1: avx2BlocksAlongQ4_1, kernels.Affine4: avx2BlocksAlongAffine4, kernels.Affine8: avx2BlocksAlongAffine8},
 	widen: perType(

@@ -1966,6 +1966,91 @@ loop:
 	VZEROUPPER
 	RET
 
+// func avx2Fields(dst *float32, low *byte, high *byte, lowShift int32, highShift int32, highMask int32, bias int32, scale0 float32, scale1 float32, least float32)
+// Requires: AVX, AVX2
+TEXT ·avx2Fields(SB), NOSPLIT|NOFRAME, $0-52
+	MOVQ         dst+0(FP), AX
+	MOVQ         low+8(FP), CX
+	MOVQ         high+16(FP), DX
+	MOVL         lowShift+24(FP), BX
+	VMOVD        BX, X0
+	MOVL         highShift+28(FP), BX
+	VMOVD        BX, X1
+	MOVL         highMask+32(FP), BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	MOVL         bias+36(FP), BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Y3
+	VMOVDQU      word_0000000f<>+0(SB), Y4
+	VBROADCASTSS scale0+40(FP), Y5
+	VBROADCASTSS scale1+44(FP), Y6
+	VBROADCASTSS least+48(FP), Y7
+	VPMOVZXBD    (CX), Y8
+	VPMOVZXBD    (DX), Y9
+	VPSRLD       X0, Y8, Y8
+	VPSRLD       X1, Y9, Y9
+	VPAND        Y4, Y8, Y8
+	VPAND        Y2, Y9, Y9
+	VPSLLD       $0x04, Y9, Y9
+	VPOR         Y9, Y8, Y8
+	VPSUBD       Y3, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y5, Y8, Y8
+	VSUBPS       Y7, Y8, Y8
+	VMOVUPS      Y8, (AX)
+	VPMOVZXBD    8(CX), Y8
+	VPMOVZXBD    8(DX), Y9
+	VPSRLD       X0, Y8, Y8
+	VPSRLD       X1, Y9, Y9
+	VPAND        Y4, Y8, Y8
+	VPAND        Y2, Y9, Y9
+	VPSLLD       $0x04, Y9, Y9
+	VPOR         Y9, Y8, Y8
+	VPSUBD       Y3, Y8, Y8
+	VCVTDQ2PS    Y8, Y8
+	VMULPS       Y5, Y8, Y8
+	VSUBPS       Y7, Y8, Y8
+	VMOVUPS      Y8, 32(AX)
+	VPMOVZXBD    16(CX), Y5
+	VPMOVZXBD    16(DX), Y8
+	VPSRLD       X0, Y5, Y5
+	VPSRLD       X1, Y8, Y8
+	VPAND        Y4, Y5, Y5
+	VPAND        Y2, Y8, Y8
+	VPSLLD       $0x04, Y8, Y8
+	VPOR         Y8, Y5, Y5
+	VPSUBD       Y3, Y5, Y5
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y7, Y5, Y5
+	VMOVUPS      Y5, 64(AX)
+	VPMOVZXBD    24(CX), Y5
+	VPMOVZXBD    24(DX), Y8
+	VPSRLD       X0, Y5, Y5
+	VPSRLD       X1, Y8, Y8
+	VPAND        Y4, Y5, Y5
+	VPAND        Y2, Y8, Y8
+	VPSLLD       $0x04, Y8, Y8
+	VPOR         Y8, Y5, Y5
+	VPSUBD       Y3, Y5, Y5
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y7, Y5, Y5
+	VMOVUPS      Y5, 96(AX)
+	VZEROUPPER
+	RET
+
+DATA word_0000000f<>+0(SB)/4, $0x0000000f
+DATA word_0000000f<>+4(SB)/4, $0x0000000f
+DATA word_0000000f<>+8(SB)/4, $0x0000000f
+DATA word_0000000f<>+12(SB)/4, $0x0000000f
+DATA word_0000000f<>+16(SB)/4, $0x0000000f
+DATA word_0000000f<>+20(SB)/4, $0x0000000f
+DATA word_0000000f<>+24(SB)/4, $0x0000000f
+DATA word_0000000f<>+28(SB)/4, $0x0000000f
+GLOBL word_0000000f<>(SB), RODATA|NOPTR, $32
+
 // func avx2BlocksQ8_0(dst []float32, src *byte)
 // Requires: AVX, AVX2, F16C
 TEXT ·avx2BlocksQ8_0(SB), NOSPLIT|NOFRAME, $0-32
@@ -2091,16 +2176,6 @@ DATA word_c1000000<>+20(SB)/4, $0xc1000000
 DATA word_c1000000<>+24(SB)/4, $0xc1000000
 DATA word_c1000000<>+28(SB)/4, $0xc1000000
 GLOBL word_c1000000<>(SB), RODATA|NOPTR, $32
-
-DATA word_0000000f<>+0(SB)/4, $0x0000000f
-DATA word_0000000f<>+4(SB)/4, $0x0000000f
-DATA word_0000000f<>+8(SB)/4, $0x0000000f
-DATA word_0000000f<>+12(SB)/4, $0x0000000f
-DATA word_0000000f<>+16(SB)/4, $0x0000000f
-DATA word_0000000f<>+20(SB)/4, $0x0000000f
-DATA word_0000000f<>+24(SB)/4, $0x0000000f
-DATA word_0000000f<>+28(SB)/4, $0x0000000f
-GLOBL word_0000000f<>(SB), RODATA|NOPTR, $32
 
 // func avx2BlocksAlongQ4_0(dst *float32, panel int, src *byte, stride int, k int)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+

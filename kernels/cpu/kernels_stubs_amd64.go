@@ -61,6 +61,9 @@ func avx2AxpyBF16(y []float32, w *byte, a float32)
 // avx2Across6 is vectors.across6.
 func avx2Across6(dst *float32, src *byte, stride int, k int)
 
+// avx2Fields is vectors.fields.
+func avx2Fields(dst *float32, low *byte, high *byte, lowShift int32, highShift int32, highMask int32, bias int32, scale0 float32, scale1 float32, least float32)
+
 // avx2BlocksQ8_0 is vectors.blocks.
 func avx2BlocksQ8_0(dst []float32, src *byte)
 

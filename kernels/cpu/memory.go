@@ -93,6 +93,13 @@ func (w weights) decodeBlocks(v *vectors, dst []float32, i, j int) {
 		f(dst[:n], &row[w.dtype.Bytes(j)])
 		dst, j = dst[n:], j+n
 	}
+	if v.fields != nil && w.dtype.K() && j%kernels.Group == 0 {
+		block := w.dtype.Block()
+		for ; len(dst) >= kernels.Group; dst, j = dst[kernels.Group:], j+kernels.Group {
+			f := kernels.FieldsOf(row[w.dtype.Bytes(j-j%block):], j%block/kernels.Group, w.dtype)
+			v.fields(&dst[0], &f.Low[0], &f.High[0], int32(f.LowShift), int32(f.HighShift), int32(f.HighMask), int32(f.Bias), f.Scale[0], f.Scale[1], f.Least)
+		}
+	}
 	kernels.DecodeRange(dst, row, j, w.dtype)
 }
 

@@ -44,6 +44,8 @@ type vectors struct {
 	// blocks decodes whole blocks of a quantised type of 32 elements; nil where
 	// Go does.
 	blocks [kernels.Affine8 + 1]func(dst []float32, src *byte)
+	// fields decodes a group of a K type; nil where Go does.
+	fields func(dst *float32, low, high *byte, lowShift, highShift, highMask, bias int32, scale0, scale1, least float32)
 	// blocksAlong decodes k > 0 blocks of 32, stride bytes apart, into two panels:
 	// dst[p·16+j] and dst[panel+p·16+j] = element j and 16+j of block p.
 	blocksAlong [kernels.Affine8 + 1]func(dst *float32, panel int, src *byte, stride, k int)

@@ -10,6 +10,7 @@ import (
 // arithmetic is that of kernels.DecodeRange: scale·q + offset, rounded once for
 // the product (which is exact) and once for the sum.
 func quantised() {
+	fields()
 	blocks("Q8_0", 34, func(src Register) func(dst eights) {
 		scale := half(Mem{Base: src})
 		return func(dst eights) {
@@ -66,6 +67,44 @@ func quantised() {
 			affine(src, dst, func(i int, v VecVirtual) { VPMOVZXBD(Mem{Base: src, Disp: 8 + 8*i}, v) })
 		}
 	})
+}
+
+// fields decodes a group of a K type; the arithmetic is that of kernels.Fields.
+func fields() {
+	TEXT("avx2Fields", NOSPLIT|NOFRAME, "func(dst *float32, low, high *byte, lowShift, highShift, highMask, bias int32, scale0, scale1, least float32)")
+	Doc("avx2Fields is vectors.fields.")
+	dst, low, high := Load(Param("dst"), GP64()), Load(Param("low"), GP64()), Load(Param("high"), GP64())
+	count := func(name string) VecVirtual {
+		v := XMM()
+		VMOVD(Load(Param(name), GP32()), v)
+		return v
+	}
+	lowShift, highShift := count("lowShift"), count("highShift")
+	all := func(name string) VecVirtual {
+		v := YMM()
+		VPBROADCASTD(count(name), v)
+		return v
+	}
+	highMask, bias, lowMask := all("highMask"), all("bias"), YMM()
+	VMOVDQU(word(15), lowMask)
+	scales, least := []VecVirtual{scalar("scale0"), scalar("scale1")}, scalar("least")
+	for i := range 4 {
+		q, h := YMM(), YMM()
+		VPMOVZXBD(Mem{Base: low, Disp: 8 * i}, q)
+		VPMOVZXBD(Mem{Base: high, Disp: 8 * i}, h)
+		VPSRLD(lowShift, q, q)
+		VPSRLD(highShift, h, h)
+		VPAND(lowMask, q, q)
+		VPAND(highMask, h, h)
+		VPSLLD(Imm(4), h, h)
+		VPOR(h, q, q)
+		VPSUBD(bias, q, q)
+		VCVTDQ2PS(q, q)
+		VMULPS(scales[i/2], q, q)
+		VSUBPS(least, q, q)
+		VMOVUPS(q, Mem{Base: dst, Disp: 32 * i})
+	}
+	end()
 }
 
 // half returns a half-precision number in all elements.
