@@ -211,7 +211,7 @@ func (b *Backend) reserve(n need) ([]float32, error) {
 func (b *Backend) need(op kernels.Op) need {
 	switch o := op.(type) {
 	case *kernels.Product:
-		return productNeed(b.v.blas, o)
+		return productNeed(b.v, o)
 	case *kernels.WeightGrad:
 		return weightGradNeed(b.v.blas, o)
 	case *kernels.Attention:

@@ -113,7 +113,7 @@ func packLeftPanel(v *vectors, dst []float32, terms []term, depth, panels, panel
 // packLeftBlock packs depths p to p+k of one panel.
 func packLeftBlock(v *vectors, dst []float32, terms []term, p, k, i, count int) {
 	eachTerm(terms, p, k, func(t *term, first, at, n int) {
-		packLeft(v, dst[at*tileRows:], t.left, i, count, first, n)
+		packLeft(v, dst[at*tileRows:], t.left, i, count, first, n, nil)
 	})
 }
 
@@ -171,6 +171,7 @@ type gemm struct {
 	j0, nb int   // the columns in work
 	cuts   []int // panels of rows where blocks start, and their end
 	over   int   // blocks of columns
+	halves halves
 }
 
 // columnsAtOnce returns how many columns of the right factor are packed at a time.
@@ -185,11 +186,11 @@ func gemmNeed(m, n, depth int) need {
 	}
 }
 
-// run computes the product with working memory of gemmNeed.
-func (g *gemm) run(p *pool, mem []float32) {
+// run computes the columns from one on, with working memory of gemmNeed.
+func (g *gemm) run(p *pool, mem []float32, from int) {
 	cols := columnsAtOnce(g.n, g.depth)
 	g.packB = mem[:cols*g.depth]
-	for g.j0 = 0; g.j0 < g.n; g.j0 += cols {
+	for g.j0 = from; g.j0 < g.n; g.j0 += cols {
 		g.nb = min(cols, g.n-g.j0)
 		if g.m*g.nb*g.depth < smallWork {
 			g.split(1)

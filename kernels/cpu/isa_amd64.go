@@ -27,6 +27,9 @@ var avx512 = wide(avx2)
 func wide(v vectors) vectors {
 	v.name = "avx512"
 	v.tileWide, v.tilePackedWide = avx512TileWide, avx512TilePackedWide
+	s := *v.strassen
+	s.addTo, s.addToBoth, s.narrow = avx512AddTo, avx512AddToBoth, false
+	v.strassen = &s
 	v.peak = func(rounds int) float64 {
 		avx512FMA(rounds)
 		return float64(rounds) * 12 * 32
@@ -39,6 +42,7 @@ var avx2 = vectors{
 	name:       "avx2",
 	tile:       avx2Tile,
 	tilePacked: avx2TilePacked,
+	strassen:   &strassenVectors{across6: avx2Across6Scaled, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, fetch: avx2Fetch, unload: avx2Unload},
 	across:     perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6:    avx2Across6,
 	along:      perType(avx2AlongF32, avx2AlongF16, avx2AlongBF16),

@@ -16,6 +16,27 @@ func avx512TilePackedWide(k int, a *float32, b *float32, panel int, c *float32, 
 // avx512TileWide is vectors.tileWide.
 func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep int, panel int, c *float32, ldc int, alpha float32, add bool)
 
+// avx2AddTo is strassenVectors.addTo.
+func avx2AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
+
+// avx2AddToBoth is strassenVectors.addToBoth.
+func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
+
+// avx512AddTo is strassenVectors.addTo.
+func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
+
+// avx512AddToBoth is strassenVectors.addToBoth.
+func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
+
+// avx2Sums is strassenVectors.sums.
+func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
+
+// avx2Unload is strassenVectors.unload.
+func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
+
+// avx2Fetch is strassenVectors.fetch.
+func avx2Fetch(c *float32, ldc int, rows int)
+
 // avx2AcrossF32 is vectors.across.
 func avx2AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)
 
@@ -60,6 +81,9 @@ func avx2AxpyBF16(y []float32, w *byte, a float32)
 
 // avx2Across6 is vectors.across6.
 func avx2Across6(dst *float32, src *byte, stride int, k int)
+
+// avx2Across6Scaled is strassenVectors.across6.
+func avx2Across6Scaled(dst *float32, src *byte, stride int, k int, scales *float32)
 
 // avx2Fields is vectors.fields.
 func avx2Fields(dst *float32, low *byte, high *byte, lowShift int32, highShift int32, highMask int32, bias int32, scale0 float32, scale1 float32, least float32)

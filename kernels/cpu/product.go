@@ -25,7 +25,7 @@ func biasLen(o *kernels.Product) int {
 	return o.Out.Cols
 }
 
-func productNeed(l *blas, o *kernels.Product) need {
+func productNeed(v *vectors, o *kernels.Product) need {
 	m, n, depth := o.Out.Rows, o.Out.Cols, productDepth(o)
 	n1 := need{shared: aligned(biasLen(o))}
 	switch {
@@ -35,10 +35,14 @@ func productNeed(l *blas, o *kernels.Product) need {
 	case n <= fewCols:
 		n1.shared += ceil(n, tileCols) * tileCols * depth
 		n1.private = tileRows * (maxDepth + 8)
-	case l.takes(m, n, depth):
-		n1.shared += l.productNeed(o)
+	case v.blas.takes(m, n, depth):
+		n1.shared += v.blas.productNeed(o)
 	default:
 		g := gemmNeed(m, n, depth)
+		if useful(v, m, n, depth) {
+			s := strassenNeed(n, depth)
+			g = need{max(g.shared, s.shared), max(g.private, s.private)}
+		}
 		n1.shared += g.shared
 		n1.private = g.private
 	}
@@ -81,7 +85,11 @@ func (b *Backend) productPacked(o *kernels.Product, bias, mem []float32) {
 	if o.Add != nil && sameMemory(o.Add, o.Out) && bias == nil {
 		g.add, g.base = true, matrix{}
 	}
-	g.run(b.pool, mem)
+	done := 0
+	if useful(b.v, g.m, g.n, g.depth) {
+		done = (*strassen)(g).run(b.pool, mem)
+	}
+	g.run(b.pool, mem, done)
 }
 
 func productTerm(t kernels.Term) term {
@@ -190,7 +198,7 @@ func (t *thinProduct) multiply(w *worker, x, weight matrix, alpha float32, i0, m
 			w.tiles(t.v, whole, t.out.cols, k, a, b, t.out.data[i0*t.out.stride:], t.out.stride, alpha, true)
 		}
 		if whole < m {
-			packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, m-whole, p, k)
+			packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, m-whole, p, k, nil)
 			w.tiles(t.v, m-whole, t.out.cols, k, packedLeft(w.private, 1, 0, k, 0), b, t.out.data[(i0+whole)*t.out.stride:], t.out.stride, alpha, true)
 		}
 	}

@@ -29,6 +29,9 @@ type vectors struct {
 	tileWide       func(k int, a *float32, arow, astep int, b *float32, bstep, panel int, c *float32, ldc int, alpha float32, add bool)
 	tilePackedWide func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
+	// strassen are the loops of products of halves; nil where there are none.
+	strassen *strassenVectors
+
 	// blas computes large products; nil where there is none.
 	blas *blas
 

@@ -47,7 +47,7 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 	}
 	g := &b.gemm
 	*g = gemm{v: b.v, terms: append(g.terms[:0], t), cuts: g.cuts, depth: t.depth, m: dw.rows, n: dw.cols, c: dw.data, ldc: dw.stride, alpha: alpha, add: true}
-	g.run(b.pool, mem)
+	g.run(b.pool, mem, 0)
 }
 
 // thinGrad is the gradient of a low-rank factor, C = long'·thin. Both are read
@@ -122,7 +122,7 @@ func (t *thinGrad) multiply(w *worker, i, m int, c []float32, ldc int) {
 			w.tiles(t.v, whole, n, k, a, b, c, ldc, t.alpha, true)
 		}
 		if whole < m {
-			packLeft(t.v, w.private, factor{weights: bytesOf(t.long), along: true}, i+whole, m-whole, p, k)
+			packLeft(t.v, w.private, factor{weights: bytesOf(t.long), along: true}, i+whole, m-whole, p, k, nil)
 			w.tiles(t.v, m-whole, n, k, packedLeft(w.private, 1, 0, k, 0), b, c[whole*ldc:], ldc, t.alpha, true)
 		}
 	}

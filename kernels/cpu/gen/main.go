@@ -11,6 +11,7 @@ func main() {
 	ConstraintExpr("amd64")
 	tiles()
 	wideTiles()
+	strassen()
 	packing()
 	quantised()
 	vectorKernels()

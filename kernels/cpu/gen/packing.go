@@ -30,7 +30,8 @@ func packing() {
 		dot(t)
 		axpy(t)
 	}
-	across6()
+	across6(false)
+	across6(true)
 }
 
 // across transposes: eight depths of 16 rows at a time.
@@ -112,9 +113,16 @@ func transpose(r [8]VecVirtual) [8]VecVirtual {
 }
 
 // across6 transposes six rows: four by unpacking pairs of pairs, two by pairs.
-func across6() {
-	TEXT("avx2Across6", NOSPLIT|NOFRAME, "func(dst *float32, src *byte, stride, k int)")
-	Doc("avx2Across6 is vectors.across6.")
+func across6(scaled bool) {
+	var scales Register
+	if scaled {
+		TEXT("avx2Across6Scaled", NOSPLIT|NOFRAME, "func(dst *float32, src *byte, stride, k int, scales *float32)")
+		Doc("avx2Across6Scaled is strassenVectors.across6.")
+		scales = Load(Param("scales"), GP64())
+	} else {
+		TEXT("avx2Across6", NOSPLIT|NOFRAME, "func(dst *float32, src *byte, stride, k int)")
+		Doc("avx2Across6 is vectors.across6.")
+	}
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
 	lower := GP64()
@@ -131,7 +139,12 @@ func across6() {
 		if i%3 > 0 {
 			m.Index, m.Scale = stride, uint8(i%3)
 		}
-		VMOVUPS(m, r[i])
+		if scaled {
+			VBROADCASTSS(Mem{Base: scales, Disp: 4 * i}, r[i])
+			VMULPS(m, r[i], r[i])
+		} else {
+			VMOVUPS(m, r[i])
+		}
 	}
 	var t [6]VecVirtual
 	for i := 0; i < 6; i += 2 {

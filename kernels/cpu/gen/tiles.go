@@ -14,10 +14,10 @@ const (
 // sums are those of a micro-tile: two vectors for each row.
 type sums [rows][2]VecVirtual
 
-func newSums(zeroed func() VecVirtual) (s sums) {
+func newSums(vector func() VecVirtual) (s sums) {
 	for i := range s {
 		for j := range s[i] {
-			s[i][j] = zeroed()
+			s[i][j] = vector()
 		}
 	}
 	return s
@@ -46,6 +46,20 @@ func (t *tile) step(b Mem, a func(i int) Mem) {
 		VFMADD231PS(t.a1, t.b0, t.acc[i+1][0])
 		VFMADD231PS(t.a1, t.b1, t.acc[i+1][1])
 	}
+}
+
+// packed adds n depths of packed panels, moves on, and asks for some of what comes
+// next.
+func (t *tile) packed(n int, a, b, ahead Register) {
+	if n > 1 {
+		PREFETCHT1(Mem{Base: ahead})
+		ADDQ(Imm(64), ahead)
+	}
+	for u := range n {
+		t.step(Mem{Base: b, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
+	}
+	ADDQ(U32(24*n), a)
+	ADDQ(U32(64*n), b)
 }
 
 // prefetch asks for the rows of C, which are needed at the end.
@@ -81,6 +95,25 @@ func (s sums) store(alpha VecVirtual, c, ldc Register) {
 	each(func(sum VecVirtual, _ Mem) { VMULPS(alpha, sum, sum) })
 }
 
+// addTo adds the sums at c and, if there is one, times sign at d: tiles of a block.
+// sum is a vector to use.
+func (s sums) addTo(sum, sign VecVirtual, c, d Register) {
+	for i := range s {
+		for j, acc := range s[i] {
+			at := blockLine*i + int(acc.Size())*j
+			VADDPS(Mem{Base: c, Disp: at}, acc, sum)
+			VMOVUPS(sum, Mem{Base: c, Disp: at})
+			if d != nil {
+				VFMADD213PS(Mem{Base: d, Disp: at}, sign, acc)
+				VMOVUPS(acc, Mem{Base: d, Disp: at})
+			}
+		}
+	}
+}
+
+// blockLine is the distance between the rows of a block, in bytes.
+const blockLine = 4 * 64
+
 // depths calls steps for as many of the k depths at a time as unroll says, then
 // for one at a time, and ends with the label "store"; steps also moves on.
 func depths(k Register, unroll int, steps func(n int)) {
@@ -110,17 +143,7 @@ func tiles() {
 	SHLQ(Imm(2), ldc)
 	prefetch(c, ldc)
 	t := newTile()
-	depths(k, packedUnroll, func(n int) {
-		if n > 1 {
-			PREFETCHT1(Mem{Base: ahead})
-			ADDQ(Imm(64), ahead)
-		}
-		for u := range n {
-			t.step(Mem{Base: b, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
-		}
-		ADDQ(U32(24*n), a)
-		ADDQ(U32(64*n), b)
-	})
+	depths(k, packedUnroll, func(n int) { t.packed(n, a, b, ahead) })
 	t.acc.store(t.a0, c, ldc)
 
 	TEXT("avx2Tile", NOSPLIT|NOFRAME, "func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)")

@@ -28,6 +28,23 @@ func (t *wide) step(b0, b1 Mem, a func(i int) Mem) {
 	}
 }
 
+// packed adds n depths of packed panels, moves on, and asks for so many lines of
+// what comes next.
+func (t *wide) packed(n, lines int, a, b0, b1, ahead Register) {
+	if n > 1 {
+		for i := range lines {
+			PREFETCHT1(Mem{Base: ahead, Disp: 64 * i})
+		}
+		ADDQ(U32(uint32(64*lines)), ahead)
+	}
+	for u := range n {
+		t.step(Mem{Base: b0, Disp: 64 * u}, Mem{Base: b1, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
+	}
+	ADDQ(U32(24*n), a)
+	ADDQ(U32(64*n), b0)
+	ADDQ(U32(64*n), b1)
+}
+
 func wideTiles() {
 	TEXT("avx512TilePackedWide", NOSPLIT|NOFRAME, "func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)")
 	Doc("avx512TilePackedWide is vectors.tilePackedWide.")
@@ -39,19 +56,7 @@ func wideTiles() {
 	ADDQ(b0, b1)
 	prefetch(c, ldc)
 	t := newWide()
-	depths(k, packedUnroll, func(n int) {
-		if n > 1 {
-			PREFETCHT1(Mem{Base: ahead})
-			PREFETCHT1(Mem{Base: ahead, Disp: 64})
-			ADDQ(U32(128), ahead)
-		}
-		for u := range n {
-			t.step(Mem{Base: b0, Disp: 64 * u}, Mem{Base: b1, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
-		}
-		ADDQ(U32(24*n), a)
-		ADDQ(U32(64*n), b0)
-		ADDQ(U32(64*n), b1)
-	})
+	depths(k, packedUnroll, func(n int) { t.packed(n, 2, a, b0, b1, ahead) })
 	t.acc.store(t.x, c, ldc)
 
 	TEXT("avx512TileWide", NOSPLIT|NOFRAME, "func(k int, a *float32, arow, astep int, b *float32, bstep, panel int, c *float32, ldc int, alpha float32, add bool)")

@@ -1,0 +1,324 @@
+package cpu
+
+import "math"
+
+// Strassen's product (1969): with both factors and the result cut into halves each
+// way, seven products of halves do what eight do otherwise.
+//
+//	M1 = (A11 + A22)·(B11 + B22)    C11 = M1 + M4 - M5 + M7
+//	M2 = (A21 + A22)·B11            C12 = M3 + M5
+//	M3 = A11·(B12 - B22)            C21 = M2 + M4
+//	M4 = A22·(B21 - B11)            C22 = M1 - M2 + M3 + M6
+//	M5 = (A11 + A12)·B22
+//	M6 = (A21 - A11)·(B11 + B12)
+//	M7 = (A12 - A22)·(B21 + B22)
+//
+// As in Huang, Smith, Henry and van de Geijn (2016) sums exist only as packed
+// panels, and the micro-kernel adds its tile to both places; those are in a block
+// of C that stays in the cache, and is moved to C when it is finished. The halves lie
+// as suits the panels: of rows, every other panel; of columns, every other two; of the
+// depth, the first and the second half of a block. There is one level: two would
+// multiply the rounding errors of one, which are those of a plain sum about twice as long.
+//
+// A row's elements are differences of sums in which another row takes part, so what
+// is large there would leave its rounding errors here. Rows are therefore scaled to
+// one size, by powers of two, which is exact: errors are small beside the row's own
+// elements, as they are otherwise.
+
+const (
+	halfCols  = 2 * tileCols
+	blockCols = 2 * halfCols // of a block of C
+	pairRows  = 2 * tileRows // two panels, one of either half
+
+	strassenDepth = 1040      // of both halves of a block together, at most
+	pairsCache    = 384 << 10 // bytes of packed pairs per task, a share of the second cache
+
+	// Below, packing costs more than the eighth product.
+	leastStrassenRows, leastStrassenDepth = 192, 256
+)
+
+// strassenVectors are an instruction set's loops for it.
+type strassenVectors struct {
+	// across6 is vectors.across6 with a factor for each row.
+	across6 func(dst *float32, src *byte, stride, k int, scales *float32)
+	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
+	sums func(x, y, u, v, xy, ux, vy []float32)
+	// addTo adds tiles of A·B, packed and k deep, to a block: one for each panel of A,
+	// in every other six rows from c on. addToBoth adds them at c, and times sign at d.
+	// Tiles have halfCols columns, or tileCols where narrow is set. Both ask for what is
+	// ahead.
+	addTo     func(panels, k int, a, b, c, ahead *float32)
+	addToBoth func(panels, k int, a, b, c, d *float32, sign float32, ahead *float32)
+	narrow    bool
+	// fetch asks for blockCols columns of so many rows.
+	fetch func(c *float32, ldc, rows int)
+	// unload moves rows > 0 of a block to C: each times a factor, plus C's old value
+	// where add is set. It leaves zeros in the block.
+	unload func(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
+}
+
+// What is packed of a factor: X, Y, U and V are its quarters 11, 22, 12 and 21.
+const (
+	sumXY = iota // X + Y
+	onlyX
+	lessUY // U - Y
+	lessVX // V - X
+	onlyY
+	sumUX // U + X
+	sumVY // V + Y
+	packedSums
+)
+
+// seven are the products, in the order in which the right factor is packed. c and
+// d are quarters of a block, row by row; d is -1 where there is none.
+var seven = [packedSums]struct {
+	a, c, d int
+	sign    float32
+}{
+	sumXY:  {sumXY, 0, 3, 1},
+	onlyX:  {sumVY, 2, 3, -1},
+	lessUY: {onlyX, 1, 3, 1},
+	lessVX: {onlyY, 0, 2, 1},
+	onlyY:  {sumUX, 1, 0, -1},
+	sumUX:  {lessVX, 3, -1, 0},
+	sumVY:  {lessUY, 0, -1, 0},
+}
+
+// halves is a product of sums of halves: of m rows, in depths p to p+2·h of a sum of
+// terms. Beyond the last row and depth are zeros.
+type halves struct {
+	v        *vectors
+	terms    []term
+	m, depth int
+	p, h     int
+}
+
+// useful says whether a product is large enough, and its left factor lies in rows.
+func useful(v *vectors, m, n, depth int) bool {
+	return v.strassen != nil && m >= leastStrassenRows && n >= blockCols && depth >= leastStrassenDepth
+}
+
+// half returns half of the length of the blocks that a depth is cut into.
+func half(depth int) int {
+	return (ceil(depth, 2*ceil(depth, strassenDepth)) + 7) &^ 7
+}
+
+// rightSize and leftSize are the elements of a packed block of columns and of a packed pair.
+func (x *halves) rightSize() int { return packedSums * halfCols * x.h }
+func (x *halves) leftSize() int  { return packedSums * tileRows * x.h }
+
+// packRight packs columns j to j+blockCols: sum after sum, two panels each.
+func (x *halves) packRight(w *worker, dst []float32, j int) {
+	size := halfCols * x.h
+	quarter := func(sum, p, j int) {
+		to, n := dst[sum*size:][:size], x.depths(p)
+		eachTerm(x.terms, p, n, func(t *term, first, at, part int) {
+			packRight(w, x.v, to[at*tileCols:], x.h*tileCols, t.right, j, halfCols, first, part)
+		})
+		for panel := 0; panel < size; panel += x.h * tileCols {
+			clear(to[panel:][n*tileCols : x.h*tileCols])
+		}
+	}
+	quarter(onlyX, x.p, j)
+	quarter(onlyY, x.p+x.h, j+halfCols)
+	quarter(lessUY, x.p, j+halfCols)
+	quarter(lessVX, x.p+x.h, j)
+	x.addUp(dst, size, size)
+}
+
+// packLeft packs the pair of panels from row i on: sum after sum, so many elements
+// apart. scales is room for those of the rows, factors is what undoes them.
+func (x *halves) packLeft(dst []float32, apart, i int, scales, factors []float32) {
+	for r := range scales {
+		if i+r < x.m {
+			scales[r], factors[r] = x.scale(i + r)
+		}
+	}
+	size := tileRows * x.h
+	quarter := func(sum, p, panel int) {
+		to, n := dst[sum*apart:][:size], x.depths(p)
+		first := i + panel*tileRows
+		count := min(tileRows, x.m-first)
+		if count <= 0 {
+			n = 0
+		}
+		eachTerm(x.terms, p, n, func(t *term, from, at, part int) {
+			packLeft(x.v, to[at*tileRows:], t.left, first, count, from, part, scales[panel*tileRows:])
+		})
+		clear(to[n*tileRows:])
+	}
+	quarter(onlyX, x.p, 0)
+	quarter(lessUY, x.p+x.h, 0)
+	quarter(lessVX, x.p, 1)
+	quarter(onlyY, x.p+x.h, 1)
+	x.addUp(dst, apart, size)
+}
+
+// depths returns how many depths there are of a half that starts at p.
+func (x *halves) depths(p int) int { return min(x.h, max(0, x.depth-p)) }
+
+// addUp makes sums of n elements from the quarters.
+func (x *halves) addUp(dst []float32, apart, n int) {
+	at := func(sum int) []float32 { return dst[sum*apart:][:n] }
+	x.v.strassen.sums(at(onlyX), at(onlyY), at(lessUY), at(lessVX), at(sumXY), at(sumUX), at(sumVY))
+}
+
+// scale returns powers of two: what makes a row's elements about 1, and what undoes
+// it: 0 for a row of zeros, which has to give just that.
+func (x *halves) scale(i int) (scale, factor float32) {
+	n := min(2*x.h, x.depth-x.p)
+	var sum float32
+	eachTerm(x.terms, x.p, n, func(t *term, first, _, part int) {
+		sum += x.v.sumSquares(floats(t.left.at(i, first))[:part])
+	})
+	size := math.Sqrt(float64(sum) / float64(n))
+	if !(sum > 1e-30 && sum < 1e30) { // squares may have been too large or too small
+		size = 0
+		eachTerm(x.terms, x.p, n, func(t *term, first, _, part int) {
+			for _, y := range floats(t.left.at(i, first))[:part] {
+				size = max(size, math.Abs(float64(y)))
+			}
+		})
+		if size == 0 {
+			return 1, 0
+		}
+	}
+	if !(size <= math.MaxFloat32) {
+		return 1, 1
+	}
+	_, e := math.Frexp(size)
+	e = max(e, -120) // less makes no normal number of 1
+	return float32(math.Ldexp(1, -e)), float32(math.Ldexp(1, e))
+}
+
+// multiply adds a product to a block of zeros, for so many pairs, which lie in left as
+// packLeft leaves them; a block of columns lies in right, before what is needed next.
+func (x *halves) multiply(pairs int, left []float32, apart int, right, block []float32, between func(n int)) {
+	for n := range seven {
+		next := right[min(halfCols*x.h, len(right)-1):]
+		x.product(n, pairs, left[seven[n].a*apart:], right, block, next)
+		right = next
+		if between != nil {
+			between(n)
+		}
+	}
+}
+
+func (x *halves) product(n, pairs int, left, right, block, next []float32) {
+	s, v := &seven[n], x.v.strassen
+	quarter := func(q int) []float32 { return block[q/2*tileRows*blockCols+q%2*halfCols:] }
+	c, width := quarter(s.c), halfCols
+	if v.narrow {
+		width = tileCols
+	}
+	for at := 0; at < halfCols; at += width {
+		b, ahead := &right[at*x.h], &next[min(at*x.h, len(next)-1)]
+		if s.d < 0 {
+			v.addTo(pairs, x.h, &left[0], b, &c[at], ahead)
+		} else {
+			v.addToBoth(pairs, x.h, &left[0], b, &c[at], &quarter(s.d)[at], s.sign, ahead)
+		}
+	}
+}
+
+// strassen is a gemm by products of halves.
+type strassen gemm
+
+// pairsAtOnce returns how many pairs a task packs, at most.
+func pairsAtOnce(depth int) int { return max(2, pairsCache/4/(packedSums*tileRows*half(depth))) }
+
+// strassenCols returns how many columns are packed at a time.
+func strassenCols(n, depth int) int {
+	return min(n/blockCols, max(1, packBudget/(packedSums*halfCols*half(depth)))) * blockCols
+}
+
+func strassenNeed(n, depth int) need {
+	h := half(depth)
+	return need{
+		shared:  strassenCols(n, depth) / blockCols * packedSums * halfCols * h,
+		private: aligned(pairRows) + pairsAtOnce(depth)*(pairRows*blockCols+aligned(pairRows)+packedSums*tileRows*h),
+	}
+}
+
+// run computes the columns that are whole blocks, and returns their number.
+func (g *strassen) run(p *pool, mem []float32) int {
+	cols, end := strassenCols(g.n, g.depth), g.n/blockCols*blockCols
+	g.packB = mem
+	g.halves = halves{v: g.v, terms: g.terms, m: g.m, depth: g.depth, h: half(g.depth)}
+	for g.j0 = 0; g.j0 < end; g.j0 += cols {
+		g.nb = min(cols, end-g.j0)
+		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), pairsAtOnce(g.depth), len(p.workers))
+		g.over = min(ceil(len(p.workers), len(g.cuts)-1), g.nb/blockCols)
+		for g.halves.p = 0; g.halves.p < g.depth; g.halves.p += 2 * g.halves.h {
+			p.run((*strassenPack)(g), g.nb/blockCols)
+			p.run((*strassenMultiply)(g), (*gemm)(g).tasks())
+		}
+	}
+	return end
+}
+
+// strassenPack packs a block of columns of the right factor.
+type strassenPack gemm
+
+func (g *strassenPack) do(w *worker, task int) {
+	g.halves.packRight(w, g.packB[task*g.halves.rightSize():], g.j0+task*blockCols)
+}
+
+// strassenMultiply computes one rectangle of C, for a block of the depth.
+type strassenMultiply gemm
+
+func (g *strassenMultiply) do(w *worker, task int) {
+	i, j := task/g.over, task%g.over
+	blocks := g.nb / blockCols
+	b0, b1 := j*blocks/g.over, (j+1)*blocks/g.over
+	pairs, row := g.cuts[i+1]-g.cuts[i], g.cuts[i]*pairRows
+	m := min(pairs*pairRows, g.m-row)
+
+	x := &g.halves
+	add := g.add || x.p > 0
+	if x.p == 0 && (g.base.present() || g.bias != nil) {
+		(*gemmMultiply)(g).start(row, m, g.j0+b0*blockCols, (b1-b0)*blockCols)
+		add = true
+	}
+	mem := w.private
+	block, factors, scales := take(&mem, pairs*pairRows*blockCols), take(&mem, pairs*pairRows), take(&mem, pairRows)
+	clear(block)
+	apart := pairs * tileRows * x.h
+	for pair := range pairs {
+		x.packLeft(mem[pair*tileRows*x.h:], apart, row+pair*pairRows, scales, factors[pair*pairRows:][:pairRows])
+	}
+	for b := b0; b < b1; b++ {
+		c := g.c[row*g.ldc+g.j0+b*blockCols:]
+		x.multiply(pairs, mem, apart, g.packB[b*x.rightSize():], block, func(n int) {
+			g.fetch(c, m, n)
+			g.fetchNext(row+m, m, n, b-b0, b1-b0)
+		})
+		g.v.strassen.unload(&c[0], g.ldc, &block[0], m, &factors[0], add)
+	}
+}
+
+// fetch asks for a part of C's rows while a product is done that is not the last one:
+// they are there when the block is moved to them.
+func (g *strassenMultiply) fetch(c []float32, m, n int) {
+	if first, last := max(0, n-2)*m/4, min(4, max(0, n-1))*m/4; first < last {
+		g.v.strassen.fetch(&c[first*g.ldc], g.ldc, last-first)
+	}
+}
+
+// fetchNext asks for a part of the m rows from one on, which the next task packs: some
+// columns while block b of so many is worked on, of these some rows after each product.
+func (g *strassenMultiply) fetchNext(row, m, n, b, blocks int) {
+	m = min(m, g.m-row)
+	first, last := n*m/packedSums, (n+1)*m/packedSums
+	if first >= last {
+		return
+	}
+	x := &g.halves
+	eachTerm(x.terms, x.p, min(2*x.h, x.depth-x.p), func(t *term, from, at, part int) {
+		for j := 0; j < part; j += blockCols {
+			if (at+j)*blocks/(2*x.h) == b {
+				g.v.strassen.fetch(&floats(t.left.at(row+first, from+j))[0], t.left.stride, last-first)
+			}
+		}
+	})
+}

@@ -1,0 +1,104 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"graft/kernels"
+)
+
+// TestStrassen goes through incomplete pairs, blocks and halves, several blocks of the
+// depth, and terms that end within a half.
+func TestStrassen(t *testing.T) {
+	m := maker{rand.New(rand.NewPCG(1, 2))}
+	types := []kernels.DType{kernels.F32, kernels.BF16, kernels.F16, kernels.F64}
+	for i, s := range [][3]int{{192, 64, 256}, {193, 70, 333}, {203, 200, 1100}, {240, 191, 2200}} {
+		rows, cols, depth, d := s[0], s[1], s[2], types[i]
+		op := &kernels.Product{Out: m.f("Out", rows, cols), Terms: []kernels.Term{
+			{X: m.f("X", rows, depth), W: m.w(d, cols, depth), Scale: 1},
+			{X: m.f("U", rows, 5), W: m.w(types[(i+1)%4], 5, cols), Transposed: true, Scale: 1.5},
+		}}
+		switch i {
+		case 1:
+			op.Add, op.Bias = m.f("Add", rows, cols), m.w(d, 1, cols)
+		case 2:
+			op.Add = op.Out
+		}
+		check(t, fmt.Sprint("product ", s, d), op, 5e-6)
+	}
+}
+
+// strassenSets returns the instruction sets that have it.
+func strassenSets() (sets []*vectors) {
+	for _, v := range available() {
+		if v.strassen != nil {
+			sets = append(sets, v)
+		}
+	}
+	return sets
+}
+
+// TestStrassenRows has rows of very different size side by side: each is as exact as
+// its own size allows, and a row of zeros is nothing but zeros.
+func TestStrassenRows(t *testing.T) {
+	const rows, cols, depth = 200, 64, 300
+	m := maker{rand.New(rand.NewPCG(3, 4))}
+	size := func(i int) float64 {
+		if i%7 == 3 {
+			return 0
+		}
+		return math.Pow(10, float64(i%5*15-30))
+	}
+	op := &kernels.Product{Out: m.f("Out", rows, cols), Terms: []kernels.Term{{X: m.f("X", rows, depth), W: m.w(kernels.F32, cols, depth), Scale: 1}}}
+	x := op.Terms[0].X.Float64s()
+	for i := range x {
+		x[i] = float64(float32(x[i] * size(i/depth)))
+	}
+	op.Terms[0].X.SetFloat64s(x)
+	w := op.Terms[0].W.Float64s()
+	for _, v := range strassenSets() {
+		got := narrow(op).(*kernels.Product)
+		b := &Backend{v: v, pool: newPool(2)}
+		if err := b.Run([]kernels.Op{got}, nil); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		for i := range rows {
+			for j := range cols {
+				want := 0.0
+				for p := range depth {
+					want += x[i*depth+p] * w[j*depth+p]
+				}
+				out := got.Out.Float64s()[i*cols+j]
+				if math.Abs(out-want) > 2e-4*size(i) || size(i) == 0 && out != 0 {
+					t.Fatalf("%s: row %d, of size %g: element %d is %g, want %g", v.name, i, size(i), j, out, want)
+				}
+			}
+		}
+	}
+}
+
+// TestStrassenInfinite has a number that is not finite in one row: it must show there.
+func TestStrassenInfinite(t *testing.T) {
+	m := maker{rand.New(rand.NewPCG(5, 6))}
+	for _, v := range strassenSets() {
+		for _, bad := range []float64{math.NaN(), math.Inf(-1)} {
+			op := narrow(&kernels.Product{Out: m.f("Out", 192, 64), Terms: []kernels.Term{{X: m.f("X", 192, 256), W: m.w(kernels.F32, 64, 256), Scale: 1}}}).(*kernels.Product)
+			x := op.Terms[0].X.Float64s()
+			x[100*256+17] = bad
+			op.Terms[0].X.SetFloat64s(x)
+			b := &Backend{v: v, pool: newPool(1)}
+			if err := b.Run([]kernels.Op{op}, nil); err != nil {
+				t.Fatal(err)
+			}
+			b.Close()
+			for j := range 64 {
+				if y := op.Out.Float64s()[100*64+j]; !math.IsNaN(y) && !math.IsInf(y, 0) {
+					t.Fatalf("%s: %v became %v", v.name, bad, y)
+				}
+			}
+		}
+	}
+}
