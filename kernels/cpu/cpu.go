@@ -219,7 +219,7 @@ func (b *Backend) need(op kernels.Op) need {
 	case *kernels.AttentionGrad:
 		return attentionGradNeed(o)
 	case *kernels.CrossEntropy:
-		return crossEntropyNeed(b.v.blas, o)
+		return crossEntropyNeed(b.v, o)
 	case *kernels.RMSNorm:
 		return need{shared: o.Weight.Cols}
 	case *kernels.RMSNormGrad:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -120,11 +121,12 @@ func outputs(op kernels.Op) (out []*kernels.Tensor) {
 	return out
 }
 
-// setsFor returns all instruction sets, and for products those with a library.
+// setsFor returns all instruction sets, and for products those with a library, and
+// those that cut all of them into halves.
 func setsFor(op kernels.Op) []*vectors {
 	switch op.(type) {
 	case *kernels.Product, *kernels.WeightGrad, *kernels.CrossEntropy:
-		return append(available(), libraries()...)
+		return slices.Concat(available(), libraries(), halving())
 	}
 	return available()
 }
@@ -440,9 +442,9 @@ func (c *counted) do(_ *worker, task int) {
 
 func TestRunAllocatesNothing(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(15, 16))}
-	const rows, hidden, vocab = 70, 96, 500
+	const rows, hidden, vocab = 70, 128, 500
 	x, y, w := m.f("X", rows, hidden), m.f("Y", rows, hidden), m.w(kernels.BF16, hidden, hidden)
-	inv, lse, bounds := m.f("InvRMS", rows, 1), m.f("LSE", rows, 6), m.ints(0, 30, rows)
+	inv, lse, bounds := m.f("InvRMS", rows, 1), m.f("LSE", rows, 8), m.ints(0, 30, rows)
 	shape := kernels.AttentionShape{HeadDim: 16, Scale: 0.25}
 	flat, clip := m.f("P", 1, 50000), m.f("Clip", 1, 2)
 	ops := []kernels.Op{
@@ -474,7 +476,9 @@ func TestRunAllocatesNothing(t *testing.T) {
 	for i := range ops {
 		ops[i] = narrow(ops[i])
 	}
-	allocatesNothing(t, choose(""), ops)
+	for _, v := range append(halving(), choose("")) {
+		allocatesNothing(t, v, ops)
+	}
 	silent := withBLAS(plain, "", &blas{words: 1 << 10, rows: 16,
 		worth: func(m, n, depth int) bool { return true },
 		sgemm: func(_, _ bool, _, _, _ int, _ float32, _ []float32, _ int, _ []float32, _ int, _ float32, _ []float32, _ int) {

@@ -45,6 +45,8 @@ type crossEntropy struct {
 
 	z           matrix // a block of logits that a library makes
 	first, rows int    // the rows in it
+
+	halves lossHalves
 }
 
 type headTerm struct {
@@ -66,13 +68,17 @@ const (
 
 	lossSoften // with a library's products
 	lossSlopes
+
+	lossPackPairs // with products of halves
+	lossPackBlocks
+	lossForwardHalves
 )
 
 func lossWordsAtOnce(depth, vocab int) int {
 	return min(max(1, lossPack/max(1, depth)/lossWords), ceil(vocab, lossWords)) * lossWords
 }
 
-func crossEntropyNeed(l *blas, o *kernels.CrossEntropy) need {
+func crossEntropyNeed(v *vectors, o *kernels.CrossEntropy) need {
 	n := o.Targets.Rows
 	if n == 0 {
 		return need{}
@@ -83,11 +89,12 @@ func crossEntropyNeed(l *blas, o *kernels.CrossEntropy) need {
 		widest = max(widest, t.X.Cols)
 	}
 	vocab := o.Terms[0].W.Rows
-	if l.takes(n, vocab, depth) {
-		return l.lossNeed(n, vocab, depth, widest)
+	if v.blas.takes(n, vocab, depth) {
+		return v.blas.lossNeed(n, vocab, depth, widest)
 	}
 	words := lossWordsAtOnce(depth, vocab)
-	shared := aligned(ceil(n, tileRows)*tileRows*depth) + aligned(words*depth) + 5*aligned(n)
+	halves := lossHalvesNeed(v, o, n, vocab, depth)
+	shared := halves.shared + aligned(ceil(n, tileRows)*tileRows*depth) + aligned(words*depth) + 5*aligned(n)
 	anyDW := false
 	for _, t := range o.Terms {
 		padded := ceil(t.X.Cols, tileCols) * tileCols
@@ -102,7 +109,7 @@ func crossEntropyNeed(l *blas, o *kernels.CrossEntropy) need {
 	if anyDW {
 		shared += aligned(n*lossWords + tileRows)
 	}
-	return need{shared: shared, private: 2*lossRows*tileRows*lossWords + aligned(widest)}
+	return need{shared: shared, private: max(halves.private, 2*lossRows*tileRows*lossWords+aligned(widest))}
 }
 
 func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
@@ -120,9 +127,14 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 	}
 
 	c.pack(mem)
-	c.run(b.pool, lossPackX, rowPanels)
-	step := lossWordsAtOnce(c.depth, c.vocab)
-	for c.words0 = 0; c.words0 < c.vocab; c.words0 += step {
+	c.words0 = 0
+	if lossByHalves(c.v, o, c.n, c.vocab, c.depth) {
+		b.lossHalves(c)
+	}
+	if c.words0 < c.vocab || c.dw {
+		c.run(b.pool, lossPackX, rowPanels)
+	}
+	for step := lossWordsAtOnce(c.depth, c.vocab); c.words0 < c.vocab; c.words0 += step {
 		c.wordsN = min(step, c.vocab-c.words0)
 		c.run(b.pool, lossPackWords, ceil(c.wordsN, tileCols))
 		c.run(b.pool, lossForward, tasks)
@@ -152,7 +164,7 @@ func (c *crossEntropy) run(p *pool, phase, tasks int) {
 
 // set takes what every row needs off the working memory, and returns the rest.
 func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) []float32 {
-	*c = crossEntropy{v: v, cuts: c.cuts, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
+	*c = crossEntropy{v: v, cuts: c.cuts, halves: lossHalves{cuts: c.halves.cuts}, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
 		targets: indices(o.Targets), loss: view(o.Loss), softCap: float32(o.SoftCap)}
 	for _, t := range o.Terms {
 		c.terms = append(c.terms, headTerm{x: view(t.X), dx: optional(t.DX), dw: optional(t.DW), w: weightsOf(t.W),
@@ -188,6 +200,7 @@ func (c *crossEntropy) pack(mem []float32) {
 	if c.dw {
 		c.grads = take(&mem, c.n*lossWords+tileRows)
 	}
+	c.halves.mem = mem
 }
 
 func (c *crossEntropy) do(w *worker, task int) {
@@ -200,6 +213,12 @@ func (c *crossEntropy) do(w *worker, task int) {
 		c.weights(w, task)
 	case lossSoften, lossSlopes:
 		c.blockRows(w, task)
+	case lossPackPairs:
+		c.packPairs(w, task)
+	case lossPackBlocks:
+		c.packBlocks(w, task)
+	case lossForwardHalves:
+		c.forwardHalves(w, task)
 	default:
 		first := c.cuts[task] * tileRows
 		n := min(c.cuts[task+1]*tileRows, c.n) - first

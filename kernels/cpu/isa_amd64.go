@@ -42,7 +42,7 @@ var avx2 = vectors{
 	name:       "avx2",
 	tile:       avx2Tile,
 	tilePacked: avx2TilePacked,
-	strassen:   &strassenVectors{across6: avx2Across6Scaled, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, fetch: avx2Fetch, unload: avx2Unload},
+	strassen:   &strassenVectors{worth: worthHalves, across6: avx2Across6Scaled, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, fetch: avx2Fetch, unload: avx2Unload},
 	across:     perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6:    avx2Across6,
 	along:      perType(avx2AlongF32, avx2AlongF16, avx2AlongBF16),

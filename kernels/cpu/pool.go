@@ -41,6 +41,7 @@ type worker struct {
 	private []float32 // scratch of this worker, for the operation in flight
 	edge    []float32 // one micro-tile
 	wide    []float32 // [tileCols, wideCols], decoded
+	term    [1]term   // of a product within a task
 }
 
 // The states of a worker's slot. The caller offers a job; the worker takes

@@ -32,13 +32,13 @@ const (
 
 	strassenDepth = 1040      // of both halves of a block together, at most
 	pairsCache    = 384 << 10 // bytes of packed pairs per task, a share of the second cache
-
-	// Below, packing costs more than the eighth product.
-	leastStrassenRows, leastStrassenDepth = 192, 256
 )
 
 // strassenVectors are an instruction set's loops for it.
 type strassenVectors struct {
+	// worth says for which sizes less time is taken by the eighth product than by
+	// what is done in its stead.
+	worth func(m, n, depth int) bool
 	// across6 is vectors.across6 with a factor for each row.
 	across6 func(dst *float32, src *byte, stride, k int, scales *float32)
 	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
@@ -93,9 +93,18 @@ type halves struct {
 	p, h     int
 }
 
-// useful says whether a product is large enough, and its left factor lies in rows.
+// useful says whether a product has whole blocks, and is large enough.
 func useful(v *vectors, m, n, depth int) bool {
-	return v.strassen != nil && m >= leastStrassenRows && n >= blockCols && depth >= leastStrassenDepth
+	return v.strassen != nil && n >= blockCols && depth > 0 && v.strassen.worth(m, n, depth)
+}
+
+// worthHalves is strassenVectors.worth where memory is outside of a core's own caches,
+// as fitted to measurements: what is saved for a multiply-add of a product is 1; it takes
+// 280 more for an element of the right factor, since 7 quarters are packed of 4, and
+// 170 for one of the left, and 180 to move one of C, for each block of the depth.
+func worthHalves(m, n, depth int) bool {
+	block := min(depth, 2*half(depth))
+	return 280/float64(m)+170/float64(n)+180/float64(block) < 0.9
 }
 
 // half returns half of the length of the blocks that a depth is cut into.
@@ -104,8 +113,8 @@ func half(depth int) int {
 }
 
 // rightSize and leftSize are the elements of a packed block of columns and of a packed pair.
-func (x *halves) rightSize() int { return packedSums * halfCols * x.h }
-func (x *halves) leftSize() int  { return packedSums * tileRows * x.h }
+func rightSize(h int) int { return packedSums * halfCols * h }
+func leftSize(h int) int  { return packedSums * tileRows * h }
 
 // packRight packs columns j to j+blockCols: sum after sum, two panels each.
 func (x *halves) packRight(w *worker, dst []float32, j int) {
@@ -225,18 +234,18 @@ func (x *halves) product(n, pairs int, left, right, block, next []float32) {
 type strassen gemm
 
 // pairsAtOnce returns how many pairs a task packs, at most.
-func pairsAtOnce(depth int) int { return max(2, pairsCache/4/(packedSums*tileRows*half(depth))) }
+func pairsAtOnce(depth int) int { return max(2, pairsCache/4/leftSize(half(depth))) }
 
 // strassenCols returns how many columns are packed at a time.
 func strassenCols(n, depth int) int {
-	return min(n/blockCols, max(1, packBudget/(packedSums*halfCols*half(depth)))) * blockCols
+	return min(n/blockCols, max(1, packBudget/rightSize(half(depth)))) * blockCols
 }
 
 func strassenNeed(n, depth int) need {
 	h := half(depth)
 	return need{
-		shared:  strassenCols(n, depth) / blockCols * packedSums * halfCols * h,
-		private: aligned(pairRows) + pairsAtOnce(depth)*(pairRows*blockCols+aligned(pairRows)+packedSums*tileRows*h),
+		shared:  strassenCols(n, depth) / blockCols * rightSize(h),
+		private: aligned(pairRows) + pairsAtOnce(depth)*(pairRows*blockCols+aligned(pairRows)+leftSize(h)),
 	}
 }
 
@@ -261,7 +270,7 @@ func (g *strassen) run(p *pool, mem []float32) int {
 type strassenPack gemm
 
 func (g *strassenPack) do(w *worker, task int) {
-	g.halves.packRight(w, g.packB[task*g.halves.rightSize():], g.j0+task*blockCols)
+	g.halves.packRight(w, g.packB[task*rightSize(g.halves.h):], g.j0+task*blockCols)
 }
 
 // strassenMultiply computes one rectangle of C, for a block of the depth.
@@ -289,7 +298,7 @@ func (g *strassenMultiply) do(w *worker, task int) {
 	}
 	for b := b0; b < b1; b++ {
 		c := g.c[row*g.ldc+g.j0+b*blockCols:]
-		x.multiply(pairs, mem, apart, g.packB[b*x.rightSize():], block, func(n int) {
+		x.multiply(pairs, mem, apart, g.packB[b*rightSize(x.h):], block, func(n int) {
 			g.fetch(c, m, n)
 			g.fetchNext(row+m, m, n, b-b0, b1-b0)
 		})

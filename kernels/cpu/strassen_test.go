@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"graft/kernels"
+	"graft/kernels/kerneltest"
 )
 
 // TestStrassen goes through incomplete pairs, blocks and halves, several blocks of the
@@ -14,7 +15,7 @@ import (
 func TestStrassen(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(1, 2))}
 	types := []kernels.DType{kernels.F32, kernels.BF16, kernels.F16, kernels.F64}
-	for i, s := range [][3]int{{192, 64, 256}, {193, 70, 333}, {203, 200, 1100}, {240, 191, 2200}} {
+	for i, s := range [][3]int{{24, 64, 256}, {25, 70, 333}, {35, 200, 1100}, {140, 191, 2200}} {
 		rows, cols, depth, d := s[0], s[1], s[2], types[i]
 		op := &kernels.Product{Out: m.f("Out", rows, cols), Terms: []kernels.Term{
 			{X: m.f("X", rows, depth), W: m.w(d, cols, depth), Scale: 1},
@@ -30,14 +31,45 @@ func TestStrassen(t *testing.T) {
 	}
 }
 
-// strassenSets returns the instruction sets that have it.
-func strassenSets() (sets []*vectors) {
+// halving returns the instruction sets that have Strassen's product, with no product too
+// small for it that has a whole block.
+func halving() (sets []*vectors) {
 	for _, v := range available() {
 		if v.strassen != nil {
-			sets = append(sets, v)
+			all, loops := *v, *v.strassen
+			all.name += " by halves"
+			loops.worth = func(m, n, depth int) bool { return true }
+			all.strassen = &loops
+			sets = append(sets, &all)
 		}
 	}
 	return sets
+}
+
+func TestStrassenConformance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the suite is long under the race detector")
+	}
+	for _, v := range halving() {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			b := &Backend{v: v, pool: newPool(2)}
+			defer b.Close()
+			kerneltest.Kinds(t, b, 5e-6, []string{"product", "cross_entropy"}, func() bool { return false })
+		})
+	}
+}
+
+// TestWorthHalves has shapes for which it was measured.
+func TestWorthHalves(t *testing.T) {
+	for _, s := range []struct {
+		m, n, depth int
+		want        bool
+	}{{1024, 1536, 592, true}, {1024, 576, 592, true}, {512, 2048, 2064, true}, {512, 1536, 592, false}, {1024, 192, 592, false}, {4, 1 << 20, 1 << 20, false}} {
+		if got := worthHalves(s.m, s.n, s.depth); got != s.want {
+			t.Errorf("%v: %v", s, got)
+		}
+	}
 }
 
 // TestStrassenRows has rows of very different size side by side: each is as exact as
@@ -58,7 +90,7 @@ func TestStrassenRows(t *testing.T) {
 	}
 	op.Terms[0].X.SetFloat64s(x)
 	w := op.Terms[0].W.Float64s()
-	for _, v := range strassenSets() {
+	for _, v := range halving() {
 		got := narrow(op).(*kernels.Product)
 		b := &Backend{v: v, pool: newPool(2)}
 		if err := b.Run([]kernels.Op{got}, nil); err != nil {
@@ -83,7 +115,7 @@ func TestStrassenRows(t *testing.T) {
 // TestStrassenInfinite has a number that is not finite in one row: it must show there.
 func TestStrassenInfinite(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(5, 6))}
-	for _, v := range strassenSets() {
+	for _, v := range halving() {
 		for _, bad := range []float64{math.NaN(), math.Inf(-1)} {
 			op := narrow(&kernels.Product{Out: m.f("Out", 192, 64), Terms: []kernels.Term{{X: m.f("X", 192, 256), W: m.w(kernels.F32, 64, 256), Scale: 1}}}).(*kernels.Product)
 			x := op.Terms[0].X.Float64s()
@@ -100,5 +132,27 @@ func TestStrassenInfinite(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestStrassenLoss has words that are no whole blocks, runs of words that are shorter
+// than others, several blocks of the depth, a soft cap, and trained weights.
+func TestStrassenLoss(t *testing.T) {
+	m := maker{rand.New(rand.NewPCG(7, 8))}
+	for _, c := range []struct {
+		n, vocab, width int
+		softCap         float64
+		dx, dw          bool
+	}{{24, 64, 64, 0, true, false}, {29, 1100, 128, 0, true, false}, {32, 200, 1088, 0, true, false}, {73, 650, 320, 2, true, true}, {60, 330, 256, 3, false, false}} {
+		term := kernels.HeadTerm{X: m.f("X", c.n, c.width), W: m.w(kernels.BF16, c.vocab, c.width), Scale: 2 / math.Sqrt(float64(c.width))}
+		if c.dx {
+			term.DX = m.f("DX", c.n, c.width)
+		}
+		if c.dw {
+			term.DW = m.f("DW", c.vocab, c.width)
+		}
+		op := &kernels.CrossEntropy{Targets: m.below(c.n, c.vocab), Loss: m.f("Loss", c.n, 1), LogitScale: 1.5, SoftCap: c.softCap,
+			Terms: []kernels.HeadTerm{term, {X: m.f("U", c.n, 5), W: m.w(kernels.F32, c.vocab, 5), Scale: 0.2}}}
+		check(t, fmt.Sprint("cross_entropy ", c), op, 2e-5)
 	}
 }

@@ -1,0 +1,197 @@
+package cpu
+
+import "graft/kernels"
+
+// Cross entropy with products of halves (strassen.go): as in crossentropy.go, but
+// that a block of logits is made and used so. Words beyond the last whole block are
+// left to the plain way.
+
+const (
+	halvesWords = 640     // words of a block of logits: the depth of its product with W
+	halvesPairs = 4       // pairs of panels per task
+	halvesPack  = 1 << 19 // elements of weights that are packed at a time
+)
+
+// lossHalves is what a crossEntropy has for it.
+type lossHalves struct {
+	mem     []float32 // for all of it
+	pairs   int
+	h       int       // of the logits' depth
+	packX   []float32 // [blocks of the depth][sums][pairs]
+	factors []float32 // [blocks of the depth][pairs·pairRows]
+	packW   []float32 // [blocks of words][blocks of the depth]
+	packT   []float32 // [runs of halvesWords][terms][blocks of columns]
+	cuts    []int     // pairs where tasks start, and their end
+}
+
+// lossByHalves says whether the loss is computed so.
+func lossByHalves(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) bool {
+	if !useful(v, n, vocab, depth) {
+		return false
+	}
+	for _, t := range o.Terms {
+		if t.DX != nil && t.X.Cols%blockCols > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func halvesWordsAtOnce(depth, vocab int) int {
+	return min(max(1, halvesPack/depth/halvesWords)*halvesWords, vocab/blockCols*blockCols)
+}
+
+func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) need {
+	if !lossByHalves(v, o, n, vocab, depth) {
+		return need{}
+	}
+	h, words := half(depth), halvesWordsAtOnce(depth, vocab)
+	pairs, blocks := ceil(n, pairRows), ceil(depth, 2*h)
+	shared := blocks*(pairs*leftSize(h)+aligned(pairs*pairRows)) + words/blockCols*blocks*rightSize(h)
+	for _, t := range o.Terms {
+		if t.DX != nil {
+			shared += ceil(words, halvesWords) * t.X.Cols / blockCols * rightSize(halvesWords/2)
+		}
+	}
+	rows := halvesPairs * pairRows
+	return need{
+		shared:  aligned(shared),
+		private: rows*(2*halvesWords+blockCols) + 2*aligned(rows) + halvesPairs*leftSize(halvesWords/2),
+	}
+}
+
+// lossHalves takes the words that are whole blocks into the sums of all rows.
+func (b *Backend) lossHalves(c *crossEntropy) {
+	x := &c.halves
+	x.h, x.pairs = half(c.depth), ceil(c.n, pairRows)
+	blocks, step := ceil(c.depth, 2*x.h), halvesWordsAtOnce(c.depth, c.vocab)
+	x.packX, x.factors = take(&x.mem, blocks*x.pairs*leftSize(x.h)), take(&x.mem, blocks*x.pairs*pairRows)
+	x.packW = take(&x.mem, step/blockCols*blocks*rightSize(x.h))
+	x.packT = x.mem
+	x.cuts = guided(x.cuts[:0], x.pairs, halvesPairs, len(b.pool.workers))
+
+	c.run(b.pool, lossPackPairs, x.pairs)
+	for end := c.vocab / blockCols * blockCols; c.words0 < end; c.words0 += c.wordsN {
+		c.wordsN = min(step, end-c.words0)
+		tasks := c.wordsN / blockCols
+		for i := range c.terms {
+			if t := &c.terms[i]; t.dx.present() {
+				tasks += ceil(c.wordsN, halvesWords) * t.x.cols / blockCols
+			}
+		}
+		c.run(b.pool, lossPackBlocks, tasks)
+		c.run(b.pool, lossForwardHalves, len(x.cuts)-1)
+	}
+}
+
+// logitHalves is a block of the depth of X·Wᵀ.
+func (c *crossEntropy) logitHalves(p int) halves {
+	return halves{v: c.v, terms: c.logit, m: c.n, depth: c.depth, p: p, h: c.halves.h}
+}
+
+// packPairs packs two panels of X.
+func (c *crossEntropy) packPairs(w *worker, pair int) {
+	x := &c.halves
+	scales := w.private[:pairRows]
+	for p, i := 0, 0; p < c.depth; p, i = p+2*x.h, i+1 {
+		l := c.logitHalves(p)
+		l.packLeft(x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:], x.pairs*tileRows*x.h, pair*pairRows,
+			scales, x.factors[(i*x.pairs+pair)*pairRows:][:pairRows])
+	}
+}
+
+// packBlocks packs a block of words for the logits, or a block of columns of a run of
+// words for the gradients.
+func (c *crossEntropy) packBlocks(w *worker, task int) {
+	x := &c.halves
+	blocks := ceil(c.depth, 2*x.h)
+	if task < c.wordsN/blockCols {
+		for i := range blocks {
+			l := c.logitHalves(i * 2 * x.h)
+			l.packRight(w, x.packW[(task*blocks+i)*rightSize(x.h):], c.words0+task*blockCols)
+		}
+		return
+	}
+	task -= c.wordsN / blockCols
+	mem := x.packT
+	for run := 0; run < c.wordsN; run += halvesWords {
+		words := min(halvesWords, c.wordsN-run)
+		for i := range c.terms {
+			t := &c.terms[i]
+			if !t.dx.present() {
+				continue
+			}
+			n := t.x.cols / blockCols
+			if task < n {
+				g := c.gradHalves(w, t, matrix{}, c.words0+run, words)
+				g.packRight(w, mem[task*rightSize(g.h):], task*blockCols)
+				return
+			}
+			task, mem = task-n, mem[n*rightSize(half(words)):]
+		}
+	}
+}
+
+// gradHalves is z·W for a run of words; the worker has its only term.
+func (c *crossEntropy) gradHalves(w *worker, t *headTerm, z matrix, word0, words int) halves {
+	right := factor{t.w, true, t.scale}
+	right.data = t.w.at(word0, 0)
+	w.term[0] = term{left: factor{weights: bytesOf(z)}, right: right, depth: words}
+	return halves{v: c.v, terms: w.term[:], m: z.rows, depth: words, h: half(words)}
+}
+
+// forwardHalves is forward for some pairs of panels.
+func (c *crossEntropy) forwardHalves(w *worker, task int) {
+	x := &c.halves
+	pair, pairs := x.cuts[task], x.cuts[task+1]-x.cuts[task]
+	first := pair * pairRows
+	n := min(pairs*pairRows, c.n-first)
+	mem := w.private
+	rows := halvesPairs * pairRows
+	z, capped := take(&mem, rows*halvesWords), take(&mem, rows*halvesWords)
+	block, factors, scales := take(&mem, rows*blockCols), take(&mem, rows), take(&mem, pairRows)
+	clear(block)
+	packT := x.packT
+	for run := 0; run < c.wordsN; run += halvesWords {
+		words := min(halvesWords, c.wordsN-run)
+		c.logitsByHalves(z, block, pair, pairs, n, run, words)
+		for i := range n {
+			c.soften(z[i*halvesWords:][:words], capped[i*halvesWords:][:words], first+i, c.words0+run)
+		}
+		for i := range c.terms {
+			t := &c.terms[i]
+			if !t.dx.present() {
+				continue
+			}
+			g := c.gradHalves(w, t, matrix{z, n, words, halvesWords}, c.words0+run, words)
+			apart := pairs * tileRows * g.h
+			for p := range pairs {
+				g.packLeft(mem[p*tileRows*g.h:], apart, p*pairRows, scales, factors[p*pairRows:][:pairRows])
+			}
+			for j := 0; j < t.x.cols; j += blockCols {
+				g.multiply(pairs, mem, apart, packT, block, nil)
+				c.v.strassen.unload(&t.dx.row(first)[j], t.dx.stride, &block[0], n, &factors[0], c.words0+run > 0)
+				packT = packT[rightSize(g.h):]
+			}
+		}
+	}
+}
+
+// logitsByHalves is logits for some pairs of panels.
+func (c *crossEntropy) logitsByHalves(z, block []float32, pair, pairs, n, word0, words int) {
+	x := &c.halves
+	blocks := ceil(c.depth, 2*x.h)
+	for j := 0; j < words; j += blockCols {
+		for i := range blocks {
+			l := c.logitHalves(i * 2 * x.h)
+			left := x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:]
+			l.multiply(pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, nil)
+			c.v.strassen.unload(&z[j], halvesWords, &block[0], n, &x.factors[(i*x.pairs+pair)*pairRows], i > 0)
+		}
+	}
+	if c.softCap > 0 {
+		for i := range n {
+			c.v.cap(z[i*halvesWords:][:words], c.softCap)
+		}
+	}
+}
