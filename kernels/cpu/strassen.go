@@ -31,7 +31,7 @@ const (
 	pairRows  = 2 * tileRows // two panels, one of either half
 
 	strassenDepth = 1040      // of both halves of a block together, at most
-	pairsCache    = 384 << 10 // bytes of packed pairs per task, a share of the second cache
+	pairsCache    = 256 << 10 // bytes of packed pairs per task, a share of the second cache
 )
 
 // strassenVectors are an instruction set's loops for it.
