@@ -27,6 +27,7 @@ var avx512 = wide(avx2)
 func wide(v vectors) vectors {
 	v.name = "avx512"
 	v.tileWide, v.tilePackedWide = avx512TileWide, avx512TilePackedWide
+	v.outer, v.outerCols = avx512Outer, 96
 	s := *v.strassen
 	s.addTo, s.addToBoth, s.narrow = avx512AddTo, avx512AddToBoth, false
 	v.strassen = &s
@@ -42,6 +43,8 @@ var avx2 = vectors{
 	name:       "avx2",
 	tile:       avx2Tile,
 	tilePacked: avx2TilePacked,
+	outer:      avx2Outer,
+	outerCols:  24,
 	strassen:   &strassenVectors{worth: worthHalves, across6: avx2Across6Scaled, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, fetch: avx2Fetch, unload: avx2Unload},
 	across:     perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6:    avx2Across6,

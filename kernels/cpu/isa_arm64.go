@@ -11,6 +11,8 @@ var neon = vectors{
 	name:       "neon",
 	tile:       neonTile,
 	tilePacked: neonTilePacked,
+	outer:      neonOuter,
+	outerCols:  24,
 	across:     perType(neonAcrossF32, neonAcrossF16, neonAcrossBF16),
 	across6:    neonAcross6,
 	along:      perType(neonAlongF32, neonAlongF16, neonAlongBF16),

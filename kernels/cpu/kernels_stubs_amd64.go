@@ -37,6 +37,12 @@ func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32,
 // avx2Fetch is strassenVectors.fetch.
 func avx2Fetch(c *float32, ldc int, rows int)
 
+// avx2Outer is vectors.outer.
+func avx2Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+
+// avx512Outer is vectors.outer.
+func avx512Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+
 // avx2AcrossF32 is vectors.across.
 func avx2AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)
 

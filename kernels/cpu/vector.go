@@ -11,6 +11,12 @@ const (
 	tileCols = 16
 )
 
+// An outer product has outerRows rows of a block that is outerBlock columns wide.
+const (
+	outerRows  = 4
+	outerBlock = 96
+)
+
 // vectors is one instruction set's inner loops; everything above them is the
 // same for all sets. Slices that take part in one call are as long as the
 // first, unless the comment says otherwise.
@@ -28,6 +34,12 @@ type vectors struct {
 	// panel elements apart, and as many columns of C; nil where nothing is gained.
 	tileWide       func(k int, a *float32, arow, astep int, b *float32, bstep, panel int, c *float32, ldc int, alpha float32, add bool)
 	tilePackedWide func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
+
+	// outer adds sums of outer products, for k > 0: C(i, j) += Σ A(i, p)·B(p, j), for
+	// i < outerRows and j < outerCols, where A(i, p) = a[p·astep + i], B(p, j) = b[p·bstep + j]
+	// and C(i, j) = c[i·outerBlock + j].
+	outer     func(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+	outerCols int // a divisor of outerBlock
 
 	// strassen are the loops of products of halves; nil where there are none.
 	strassen *strassenVectors

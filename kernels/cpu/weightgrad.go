@@ -1,6 +1,10 @@
 package cpu
 
-import "graft/kernels"
+import (
+	"unsafe"
+
+	"graft/kernels"
+)
 
 // fewGradCols bounds what counts as thin: stacked low-rank factors too.
 const fewGradCols = 4 * tileCols
@@ -50,10 +54,10 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 	g.run(b.pool, mem, 0)
 }
 
-// thinGrad is the gradient of a low-rank factor, C = long'·thin. Both are read
-// in place, but for an incomplete last panel of the long one, and a thin one
-// that is no whole panels, which is packed. Where the thin one is dy, C is dw
-// transposed.
+// thinGrad is the gradient of a low-rank factor: sums of outer products of rows of a
+// long matrix and a thin one. A task has some columns of the long one, whose rows it
+// reads by whole lines, and sums Cᵀ = thin'·long aside. Where the thin one is x, that
+// is dw transposed.
 type thinGrad struct {
 	v          *vectors
 	long, thin matrix
@@ -63,24 +67,31 @@ type thinGrad struct {
 	pack       []float32
 }
 
-// A task has whole cache lines of the long matrix, so many at a time that they
-// stay in the first cache with a panel of the thin one.
-const (
-	thinGradRows  = 16 * tileRows
-	thinGradDepth = 192
-)
+// thinGradDepth is how many rows are read for all columns of the thin matrix; those
+// of a task stay in the first cache.
+const thinGradDepth = 64
+
+// padded is the number of columns of the thin matrix as whole outer products.
+func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
 
 func thinGradNeed(long, thin, depth int) need {
-	return need{shared: ceil(thin, tileCols) * tileCols * depth, private: tileRows*thinGradDepth + thinGradRows*thin}
+	n := need{private: outerBlock * (ceil(thin, tileCols)*tileCols + thinGradDepth + tileCols)}
+	if thin%outerRows > 0 {
+		n.shared = padded(thin) * depth
+	}
+	return n
 }
 
 func (t *thinGrad) run(p *pool) {
-	depth := t.long.rows
-	if t.thin.cols%tileCols > 0 {
-		packThin(p.workers[0], t.v, t.pack, factor{weights: bytesOf(t.thin), along: true, scale: 1}, t.thin.cols, depth, thinGradDepth)
+	if n := t.thin.cols; n%outerRows > 0 {
+		wide := matrix{t.pack, t.thin.rows, n, padded(n)}
+		for i := range t.thin.rows {
+			clear(t.pack[i*wide.stride:][copy(wide.row(i), t.thin.row(i)):wide.stride])
+		}
+		t.thin = wide
 	}
-	tasks := ceil(t.long.cols, thinGradRows)
-	if t.dw.rows*t.dw.cols*depth < smallWork {
+	tasks := ceil(t.long.cols, outerBlock)
+	if t.dw.rows*t.dw.cols*t.long.rows < smallWork {
 		p.inline(t, tasks)
 		return
 	}
@@ -88,42 +99,54 @@ func (t *thinGrad) run(p *pool) {
 }
 
 func (t *thinGrad) do(w *worker, task int) {
-	i := task * thinGradRows
-	m := min(thinGradRows, t.long.cols-i)
+	j := task * outerBlock
+	m, n := min(outerBlock, t.long.cols-j), t.thin.cols
+	mem := w.private
+	c := take(&mem, ceil(n, tileCols)*tileCols*outerBlock)
+	clear(c)
+	for p := 0; p < t.long.rows; p += thinGradDepth {
+		t.multiply(c, t.rows(mem, p, j, m), p)
+	}
 	if !t.transposed {
-		t.multiply(w, i, m, t.dw.data[i*t.dw.stride:], t.dw.stride)
+		t.addAcross(c, mem, j, m)
 		return
 	}
-	n := t.thin.cols
-	c := w.private[len(w.private)-thinGradRows*n:]
-	clear(c)
-	t.multiply(w, i, m, c, n)
-	for j := range n {
-		row := t.dw.row(j)[i:][:m]
-		for r := range row {
-			row[r] += c[r*n+j]
+	for i := range n {
+		t.v.axpy[kernels.F32](t.dw.row(i)[j:][:m], (*byte)(unsafe.Pointer(&c[i*outerBlock])), t.alpha)
+	}
+}
+
+// rows returns m columns of the long matrix from (p, j) on, copied where they are no
+// whole block.
+func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
+	x := t.long.part(p, min(thinGradDepth, t.long.rows-p), j, m)
+	if m == outerBlock {
+		return x
+	}
+	wide := matrix{mem, x.rows, outerBlock, outerBlock}
+	for i := range x.rows {
+		clear(wide.row(i)[copy(wide.row(i), x.row(i)):])
+	}
+	return wide
+}
+
+// multiply adds the outer products of rows of the long matrix, from p on, to c.
+func (t *thinGrad) multiply(c []float32, long matrix, p int) {
+	thin := t.thin.data[p*t.thin.stride:]
+	for i := 0; i < t.thin.cols; i += outerRows {
+		for j := 0; j < outerBlock; j += t.v.outerCols {
+			t.v.outer(long.rows, &thin[i], t.thin.stride, &long.data[j], long.stride, &c[i*outerBlock+j])
 		}
 	}
 }
 
-// multiply adds rows i to i+m of the product to c.
-func (t *thinGrad) multiply(w *worker, i, m int, c []float32, ldc int) {
-	depth, n := t.long.rows, t.thin.cols
-	whole := m / tileRows * tileRows
-	panels := ceil(n, tileCols)
-	for p := 0; p < depth; p += thinGradDepth {
-		k := min(thinGradDepth, depth-p)
-		b := right{t.thin.data[p*t.thin.stride:], tileCols, t.thin.stride}
-		if n%tileCols > 0 {
-			b = packedRight(t.pack, panels, p, k, 0)
-		}
-		if whole > 0 {
-			a := left{t.long.data[p*t.long.stride+i:], tileRows, 1, t.long.stride}
-			w.tiles(t.v, whole, n, k, a, b, c, ldc, t.alpha, true)
-		}
-		if whole < m {
-			packLeft(t.v, w.private, factor{weights: bytesOf(t.long), along: true}, i+whole, m-whole, p, k, nil)
-			w.tiles(t.v, m-whole, n, k, packedLeft(w.private, 1, 0, k, 0), b, c[whole*ldc:], ldc, t.alpha, true)
+// addAcross adds c, of m columns, to rows j to j+m of dw.
+func (t *thinGrad) addAcross(c, mem []float32, j, m int) {
+	for i := 0; i < t.thin.cols; i += tileCols {
+		t.v.across[kernels.F32](&mem[0], (*byte)(unsafe.Pointer(&c[i*outerBlock])), 4*outerBlock, outerBlock, t.alpha)
+		for r := range m {
+			row := t.dw.row(j + r)[i:min(i+tileCols, t.thin.cols)]
+			t.v.add(row, row, mem[r*tileCols:][:len(row)])
 		}
 	}
 }

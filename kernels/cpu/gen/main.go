@@ -12,6 +12,7 @@ func main() {
 	tiles()
 	wideTiles()
 	strassen()
+	outers()
 	packing()
 	quantised()
 	vectorKernels()

@@ -19,6 +19,7 @@ func main() {
 	flag.Parse()
 	a := &assembly{}
 	a.tiles()
+	a.outer()
 	a.packing()
 	a.maps()
 	a.reductions()

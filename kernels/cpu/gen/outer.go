@@ -1,0 +1,72 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+const (
+	outerRows = 4
+	outerLine = 4 * 96 // bytes between the rows of its C
+)
+
+// outers are kernels that sum outer products: 4×24, or in wide vectors 4×96, which
+// takes whole lines of the long factor.
+func outers() {
+	outer("avx2Outer", 3, func() VecVirtual { return YMM() }, 2)
+	outer("avx512Outer", 6, func() VecVirtual { return ZMM() }, 6)
+}
+
+func outer(name string, count int, vector func() VecVirtual, lines int) {
+	TEXT(name, NOSPLIT|NOFRAME, "func(k int, a *float32, astep int, b *float32, bstep int, c *float32)")
+	Doc(name + " is vectors.outer.")
+	k, a, b, c := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("c"), GP64())
+	astep, bstep := Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
+	SHLQ(Imm(2), astep)
+	SHLQ(Imm(2), bstep)
+	ahead := GP64() // rows lie far apart: nothing else asks for them
+	MOVQ(bstep, ahead)
+	SHLQ(Imm(4), ahead)
+	ADDQ(b, ahead)
+	var acc [outerRows][]VecVirtual
+	var row []VecVirtual
+	for range count {
+		row = append(row, vector())
+	}
+	size := int(row[0].Size())
+	each := func(f func(v VecVirtual, m Mem)) {
+		for i := range acc {
+			for j, v := range acc[i] {
+				f(v, Mem{Base: c, Disp: outerLine*i + size*j})
+			}
+		}
+	}
+	for i := range acc {
+		for range count {
+			acc[i] = append(acc[i], vector())
+		}
+	}
+	each(func(v VecVirtual, m Mem) { VMOVUPS(m, v) })
+	x := vector()
+	Label("depth")
+	for i := range lines {
+		PREFETCHT0(Mem{Base: ahead, Disp: 64 * i})
+	}
+	for j, v := range row {
+		VMOVUPS(Mem{Base: b, Disp: size * j}, v)
+	}
+	for i := range acc {
+		VBROADCASTSS(Mem{Base: a, Disp: 4 * i}, x)
+		for j, v := range acc[i] {
+			VFMADD231PS(row[j], x, v)
+		}
+	}
+	for _, r := range [][2]Register{{astep, a}, {bstep, b}, {bstep, ahead}} {
+		ADDQ(r[0], r[1])
+	}
+	DECQ(k)
+	JNZ(LabelRef("depth"))
+	each(func(v VecVirtual, m Mem) { VMOVUPS(v, m) })
+	end()
+}
