@@ -7274,3 +7274,15 @@ loop:
 	JNZ         loop
 	VZEROUPPER
 	RET
+
+// func cpuid(leaf uint32) (a uint32, b uint32, c uint32, d uint32)
+// Requires: CPUID
+TEXT ·cpuid(SB), NOSPLIT|NOFRAME, $0-24
+	MOVL leaf+0(FP), AX
+	MOVL $0x00000000, CX
+	CPUID
+	MOVL AX, a+8(FP)
+	MOVL BX, b+12(FP)
+	MOVL CX, c+16(FP)
+	MOVL DX, d+20(FP)
+	RET

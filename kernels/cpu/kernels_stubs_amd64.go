@@ -198,3 +198,6 @@ func avx2FMA(rounds int)
 
 // avx512FMA does rounds of twelve independent multiply-adds of sixteen numbers.
 func avx512FMA(rounds int)
+
+// cpuid is the instruction of that name, for subleaf 0.
+func cpuid(leaf uint32) (a uint32, b uint32, c uint32, d uint32)

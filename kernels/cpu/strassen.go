@@ -101,10 +101,11 @@ func useful(v *vectors, m, n, depth int) bool {
 // worthHalves is strassenVectors.worth where memory is outside of a core's own caches,
 // as fitted to measurements: what is saved for a multiply-add of a product is 1; it takes
 // 280 more for an element of the right factor, since 7 quarters are packed of 4, and
-// 170 for one of the left, and 180 to move one of C, for each block of the depth.
+// 170 for one of the left, and 180 to move one of C, for each block of the depth. Few
+// rows are too few for many threads, each of which reads all of the right factor.
 func worthHalves(m, n, depth int) bool {
 	block := min(depth, 2*half(depth))
-	return 280/float64(m)+170/float64(n)+180/float64(block) < 0.9
+	return m >= 768 && 280/float64(m)+170/float64(n)+180/float64(block) < 0.9
 }
 
 // half returns half of the length of the blocks that a depth is cut into.

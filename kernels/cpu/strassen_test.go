@@ -65,7 +65,7 @@ func TestWorthHalves(t *testing.T) {
 	for _, s := range []struct {
 		m, n, depth int
 		want        bool
-	}{{1024, 1536, 592, true}, {1024, 576, 592, true}, {512, 2048, 2064, true}, {512, 1536, 592, false}, {1024, 192, 592, false}, {4, 1 << 20, 1 << 20, false}} {
+	}{{1024, 1536, 592, true}, {1024, 576, 592, true}, {1024, 576, 3104, true}, {512, 1536, 592, false}, {1024, 192, 592, false}, {4, 1 << 20, 1 << 20, false}} {
 		if got := worthHalves(s.m, s.n, s.depth); got != s.want {
 			t.Errorf("%v: %v", s, got)
 		}

@@ -21,5 +21,6 @@ func main() {
 	optimizer()
 	dropout()
 	peaks()
+	identity()
 	Generate()
 }

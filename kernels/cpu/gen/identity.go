@@ -1,0 +1,20 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// identity is what a processor says of itself.
+func identity() {
+	TEXT("cpuid", NOSPLIT|NOFRAME, "func(leaf uint32) (a, b, c, d uint32)")
+	Doc("cpuid is the instruction of that name, for subleaf 0.")
+	Load(Param("leaf"), EAX)
+	MOVL(U32(0), ECX)
+	CPUID()
+	for i, r := range []Register{EAX, EBX, ECX, EDX} {
+		Store(r, ReturnIndex(i))
+	}
+	RET()
+}
