@@ -24,6 +24,7 @@ const benchUsage = `train bench times operations against what the machine can do
   train bench -model smollm2 -batch 4 -length 256   all operations of a training step of a model
 
 A time is the best of many; "of peak" is the share of the limit that is nearer: the rate of multiply-adds, or of memory.
+FLOPs are those of the formula; large products may take an eighth less, and so come out above what their arithmetic runs at.
 
 Flags:
 `

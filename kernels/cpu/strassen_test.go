@@ -8,6 +8,7 @@ import (
 
 	"graft/kernels"
 	"graft/kernels/kerneltest"
+	"graft/kernels/reference"
 )
 
 // TestStrassen goes through incomplete pairs, blocks and halves, several blocks of the
@@ -154,5 +155,39 @@ func TestStrassenLoss(t *testing.T) {
 		op := &kernels.CrossEntropy{Targets: m.below(c.n, c.vocab), Loss: m.f("Loss", c.n, 1), LogitScale: 1.5, SoftCap: c.softCap,
 			Terms: []kernels.HeadTerm{term, {X: m.f("U", c.n, 5), W: m.w(kernels.F32, c.vocab, 5), Scale: 0.2}}}
 		check(t, fmt.Sprint("cross_entropy ", c), op, 2e-5)
+	}
+}
+
+// TestStrassenErrors holds what docs/exactness.md says of them.
+func TestStrassenErrors(t *testing.T) {
+	const rows, cols = 120, 64
+	m := maker{rand.New(rand.NewPCG(9, 10))}
+	for _, depth := range []int{256, 1024, 2500} {
+		op := &kernels.Product{Out: m.f("Out", rows, cols), Terms: []kernels.Term{{X: m.f("X", rows, depth), W: m.w(kernels.F32, cols, depth), Scale: 1}}}
+		if err := reference.New().Run([]kernels.Op{op}, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := op.Out.Float64s()
+		errors := func(v *vectors) float64 { // root mean square, of the row's largest element
+			got := narrow(op).(*kernels.Product)
+			b := &Backend{v: v, pool: newPool(1)}
+			defer b.Close()
+			if err := b.Run([]kernels.Op{got}, nil); err != nil {
+				t.Fatal(err)
+			}
+			sum := 0.0
+			for i, out := range got.Out.Float64s() {
+				e := (out - want[i]) / largest(want[i/cols*cols:][:cols])
+				sum += e * e
+			}
+			return math.Sqrt(sum / (rows * cols))
+		}
+		for _, v := range halving() {
+			plain := *v
+			plain.strassen = nil
+			if halves, whole := errors(v), errors(&plain); !(halves < 1.8*whole && halves < 4e-7) {
+				t.Errorf("%s, depth %d: %.2g, plainly %.2g", v.name, depth, halves, whole)
+			}
+		}
 	}
 }
