@@ -269,6 +269,11 @@ func (c *crossEntropy) logits(w *worker, z []float32, ld, first, n, word0, words
 		a, b := packedLeft(c.packX, rows, p, k, first/tileRows), packedRight(c.packW, cols, p, k, word0/tileCols)
 		w.tiles(c.v, n, words, k, a, b, z, ld, 1, p > 0)
 	}
+	c.capRows(z, ld, n, words)
+}
+
+// capRows applies the soft cap, where there is one, to rows of logits.
+func (c *crossEntropy) capRows(z []float32, ld, n, words int) {
 	if c.softCap > 0 {
 		for i := range n {
 			c.v.cap(z[i*ld:][:words], c.softCap)

@@ -189,9 +189,5 @@ func (c *crossEntropy) logitsByHalves(z, block []float32, pair, pairs, n, word0,
 			c.v.strassen.unload(&z[j], halvesWords, &block[0], n, &x.factors[(i*x.pairs+pair)*pairRows], i > 0)
 		}
 	}
-	if c.softCap > 0 {
-		for i := range n {
-			c.v.cap(z[i*halvesWords:][:words], c.softCap)
-		}
-	}
+	c.capRows(z, halvesWords, n, words)
 }
