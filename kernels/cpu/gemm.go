@@ -58,6 +58,11 @@ func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ld
 			ahead += width / tileCols * b.panel
 		}
 		for i := 0; i < m; i += tileRows {
+			if v.tileTall != nil && width == tileCols && j+width <= n && i+2*tileRows <= m {
+				v.tileTall(k, &a.data[i/tileRows*a.panel], a.row, a.step, a.panel, &b.data[at], b.step, &c[i*ldc+j], ldc, alpha, add)
+				i += tileRows
+				continue
+			}
 			ap, cp := &a.data[i/tileRows*a.panel], c[i*ldc+j:]
 			next := &b.data[min(ahead+i/tileRows*(width/8)*k, len(b.data)-1)]
 			switch {

@@ -10,23 +10,11 @@ func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha fl
 // avx2Tile is vectors.tile.
 func avx2Tile(k int, a *float32, arow int, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
-// avx512TilePackedWide is vectors.tilePackedWide.
-func avx512TilePackedWide(k int, a *float32, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
-
-// avx512TileWide is vectors.tileWide.
-func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep int, panel int, c *float32, ldc int, alpha float32, add bool)
-
 // avx2AddTo is strassenVectors.addTo.
 func avx2AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
 
 // avx2AddToBoth is strassenVectors.addToBoth.
 func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
-
-// avx512AddTo is strassenVectors.addTo.
-func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
-
-// avx512AddToBoth is strassenVectors.addToBoth.
-func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
 
 // avx2Sums is strassenVectors.sums.
 func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
@@ -40,19 +28,16 @@ func avx2Fetch(c *float32, ldc int, rows int)
 // avx2Outer is vectors.outer.
 func avx2Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
 
-// avx512Outer is vectors.outer.
-func avx512Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
-
 // avx2AcrossF32 is vectors.across.
 func avx2AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)
 
 // avx2AlongF32 is vectors.along.
 func avx2AlongF32(dst *float32, src *byte, stride int, k int, scale float32)
 
-// avx2DotF32 is vectors.dot for a multiple of 8.
+// avx2DotF32 is vectors.dot for whole vectors.
 func avx2DotF32(x []float32, w *byte) float32
 
-// avx2AxpyF32 is vectors.axpy for a multiple of 8.
+// avx2AxpyF32 is vectors.axpy for whole vectors.
 func avx2AxpyF32(y []float32, w *byte, a float32)
 
 // avx2AcrossF16 is vectors.across.
@@ -61,13 +46,13 @@ func avx2AcrossF16(dst *float32, src *byte, stride int, k int, scale float32)
 // avx2AlongF16 is vectors.along.
 func avx2AlongF16(dst *float32, src *byte, stride int, k int, scale float32)
 
-// avx2WidenF16 is vectors.widen for a multiple of 8.
+// avx2WidenF16 is vectors.widen for whole vectors.
 func avx2WidenF16(dst []float32, src *byte)
 
-// avx2DotF16 is vectors.dot for a multiple of 8.
+// avx2DotF16 is vectors.dot for whole vectors.
 func avx2DotF16(x []float32, w *byte) float32
 
-// avx2AxpyF16 is vectors.axpy for a multiple of 8.
+// avx2AxpyF16 is vectors.axpy for whole vectors.
 func avx2AxpyF16(y []float32, w *byte, a float32)
 
 // avx2AcrossBF16 is vectors.across.
@@ -76,13 +61,13 @@ func avx2AcrossBF16(dst *float32, src *byte, stride int, k int, scale float32)
 // avx2AlongBF16 is vectors.along.
 func avx2AlongBF16(dst *float32, src *byte, stride int, k int, scale float32)
 
-// avx2WidenBF16 is vectors.widen for a multiple of 8.
+// avx2WidenBF16 is vectors.widen for whole vectors.
 func avx2WidenBF16(dst []float32, src *byte)
 
-// avx2DotBF16 is vectors.dot for a multiple of 8.
+// avx2DotBF16 is vectors.dot for whole vectors.
 func avx2DotBF16(x []float32, w *byte) float32
 
-// avx2AxpyBF16 is vectors.axpy for a multiple of 8.
+// avx2AxpyBF16 is vectors.axpy for whole vectors.
 func avx2AxpyBF16(y []float32, w *byte, a float32)
 
 // avx2Across6 is vectors.across6.
@@ -90,39 +75,6 @@ func avx2Across6(dst *float32, src *byte, stride int, k int)
 
 // avx2Across6Scaled is strassenVectors.across6.
 func avx2Across6Scaled(dst *float32, src *byte, stride int, k int, scales *float32)
-
-// avx2Fields is vectors.fields.
-func avx2Fields(dst *float32, low *byte, high *byte, lowShift int32, highShift int32, highMask int32, bias int32, scale0 float32, scale1 float32, least float32)
-
-// avx2BlocksQ8_0 is vectors.blocks.
-func avx2BlocksQ8_0(dst []float32, src *byte)
-
-// avx2BlocksAlongQ8_0 is vectors.blocksAlong.
-func avx2BlocksAlongQ8_0(dst *float32, panel int, src *byte, stride int, k int)
-
-// avx2BlocksQ4_0 is vectors.blocks.
-func avx2BlocksQ4_0(dst []float32, src *byte)
-
-// avx2BlocksAlongQ4_0 is vectors.blocksAlong.
-func avx2BlocksAlongQ4_0(dst *float32, panel int, src *byte, stride int, k int)
-
-// avx2BlocksQ4_1 is vectors.blocks.
-func avx2BlocksQ4_1(dst []float32, src *byte)
-
-// avx2BlocksAlongQ4_1 is vectors.blocksAlong.
-func avx2BlocksAlongQ4_1(dst *float32, panel int, src *byte, stride int, k int)
-
-// avx2BlocksAffine4 is vectors.blocks.
-func avx2BlocksAffine4(dst []float32, src *byte)
-
-// avx2BlocksAlongAffine4 is vectors.blocksAlong.
-func avx2BlocksAlongAffine4(dst *float32, panel int, src *byte, stride int, k int)
-
-// avx2BlocksAffine8 is vectors.blocks.
-func avx2BlocksAffine8(dst []float32, src *byte)
-
-// avx2BlocksAlongAffine8 is vectors.blocksAlong.
-func avx2BlocksAlongAffine8(dst *float32, panel int, src *byte, stride int, k int)
 
 // avx2Scale is vectors.scale.
 func avx2Scale(y []float32, a float32)
@@ -150,9 +102,6 @@ func avx2SumSquares(x []float32) float32
 
 // avx2Dot3 is vectors.dot3.
 func avx2Dot3(x []float32, y []float32, w []float32) float32
-
-// avx2SumSquares64 is vectors.sumSquares64.
-func avx2SumSquares64(x []float32) float64
 
 // avx2Max is vectors.maxOf.
 func avx2Max(x []float32) float32
@@ -190,14 +139,179 @@ func avx2GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, 
 // avx2Adam is vectors.adam; c points to an adamFactors.
 func avx2Adam(p []float32, m []float32, v []float32, g []float32, c *float32)
 
-// avx2Dropout is vectors.dropout from position at on, for a multiple of 32 elements.
-func avx2Dropout(out []float32, x []float32, at uint64, key0 uint32, key1 uint32, stream uint32, purpose uint32, least uint32, factor float32)
-
-// avx2FMA does rounds of twelve independent multiply-adds of eight numbers.
+// avx2FMA is vectors.peak: rounds of twelve independent multiply-adds of vectors.
 func avx2FMA(rounds int)
 
-// avx512FMA does rounds of twelve independent multiply-adds of sixteen numbers.
+// avx512TilePackedWide is vectors.tilePackedWide.
+func avx512TilePackedWide(k int, a *float32, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
+
+// avx512TileWide is vectors.tileWide.
+func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep int, panel int, c *float32, ldc int, alpha float32, add bool)
+
+// avx512TileTall is vectors.tileTall.
+func avx512TileTall(k int, a *float32, arow int, astep int, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
+
+// avx512AddTo is strassenVectors.addTo.
+func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
+
+// avx512AddToBoth is strassenVectors.addToBoth.
+func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
+
+// avx512Sums is strassenVectors.sums.
+func avx512Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
+
+// avx512Unload is strassenVectors.unload.
+func avx512Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
+
+// avx512Outer is vectors.outer.
+func avx512Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+
+// avx512AcrossF32 is vectors.across.
+func avx512AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)
+
+// avx512AlongF32 is vectors.along.
+func avx512AlongF32(dst *float32, src *byte, stride int, k int, scale float32)
+
+// avx512DotF32 is vectors.dot for whole vectors.
+func avx512DotF32(x []float32, w *byte) float32
+
+// avx512AxpyF32 is vectors.axpy for whole vectors.
+func avx512AxpyF32(y []float32, w *byte, a float32)
+
+// avx512AcrossF16 is vectors.across.
+func avx512AcrossF16(dst *float32, src *byte, stride int, k int, scale float32)
+
+// avx512AlongF16 is vectors.along.
+func avx512AlongF16(dst *float32, src *byte, stride int, k int, scale float32)
+
+// avx512WidenF16 is vectors.widen for whole vectors.
+func avx512WidenF16(dst []float32, src *byte)
+
+// avx512DotF16 is vectors.dot for whole vectors.
+func avx512DotF16(x []float32, w *byte) float32
+
+// avx512AxpyF16 is vectors.axpy for whole vectors.
+func avx512AxpyF16(y []float32, w *byte, a float32)
+
+// avx512AcrossBF16 is vectors.across.
+func avx512AcrossBF16(dst *float32, src *byte, stride int, k int, scale float32)
+
+// avx512AlongBF16 is vectors.along.
+func avx512AlongBF16(dst *float32, src *byte, stride int, k int, scale float32)
+
+// avx512WidenBF16 is vectors.widen for whole vectors.
+func avx512WidenBF16(dst []float32, src *byte)
+
+// avx512DotBF16 is vectors.dot for whole vectors.
+func avx512DotBF16(x []float32, w *byte) float32
+
+// avx512AxpyBF16 is vectors.axpy for whole vectors.
+func avx512AxpyBF16(y []float32, w *byte, a float32)
+
+// avx512Scale is vectors.scale.
+func avx512Scale(y []float32, a float32)
+
+// avx512Add is vectors.add.
+func avx512Add(out []float32, a []float32, b []float32)
+
+// avx512NormalizeSum is vectors.normalizeSum.
+func avx512NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
+
+// avx512NormGrad is vectors.normGrad.
+func avx512NormGrad(dx []float32, x []float32, dout []float32, w []float32, inv float32, c float32)
+
+// avx512WeightGrad is vectors.weightGrad.
+func avx512WeightGrad(dw []float32, x []float32, dout []float32, inv float32)
+
+// avx512Rotate is vectors.rotate.
+func avx512Rotate(lo []float32, hi []float32, xlo []float32, xhi []float32, cos []float32, sin []float32)
+
+// avx512Unrotate is vectors.unrotate.
+func avx512Unrotate(lo []float32, hi []float32, xlo []float32, xhi []float32, cos []float32, sin []float32)
+
+// avx512SumSquares is vectors.sumSquares.
+func avx512SumSquares(x []float32) float32
+
+// avx512Dot3 is vectors.dot3.
+func avx512Dot3(x []float32, y []float32, w []float32) float32
+
+// avx512Max is vectors.maxOf.
+func avx512Max(x []float32) float32
+
+// avx512Exp is vectors.exp.
+func avx512Exp(out []float32, x []float32, scale float32, top float32) float32
+
+// avx512ExpMax is vectors.expMax.
+func avx512ExpMax(out []float32, x []float32, next []float32, scale float32, top float32) (sum float32, max float32)
+
+// avx512Score is vectors.score.
+func avx512Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
+
+// avx512Cap is vectors.cap.
+func avx512Cap(x []float32, c float32)
+
+// avx512SiLU is vectors.gated.
+func avx512SiLU(out []float32, gate []float32, up []float32)
+
+// avx512SiLUGrad is vectors.gatedGrad.
+func avx512SiLUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+
+// avx512GELUTanh is vectors.gated.
+func avx512GELUTanh(out []float32, gate []float32, up []float32)
+
+// avx512GELUTanhGrad is vectors.gatedGrad.
+func avx512GELUTanhGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+
+// avx512GELU is vectors.gated.
+func avx512GELU(out []float32, gate []float32, up []float32)
+
+// avx512GELUGrad is vectors.gatedGrad.
+func avx512GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+
+// avx512Adam is vectors.adam; c points to an adamFactors.
+func avx512Adam(p []float32, m []float32, v []float32, g []float32, c *float32)
+
+// avx512FMA is vectors.peak: rounds of twelve independent multiply-adds of vectors.
 func avx512FMA(rounds int)
+
+// avx2Fields is vectors.fields.
+func avx2Fields(dst *float32, low *byte, high *byte, lowShift int32, highShift int32, highMask int32, bias int32, scale0 float32, scale1 float32, least float32)
+
+// avx2BlocksQ8_0 is vectors.blocks.
+func avx2BlocksQ8_0(dst []float32, src *byte)
+
+// avx2BlocksAlongQ8_0 is vectors.blocksAlong.
+func avx2BlocksAlongQ8_0(dst *float32, panel int, src *byte, stride int, k int)
+
+// avx2BlocksQ4_0 is vectors.blocks.
+func avx2BlocksQ4_0(dst []float32, src *byte)
+
+// avx2BlocksAlongQ4_0 is vectors.blocksAlong.
+func avx2BlocksAlongQ4_0(dst *float32, panel int, src *byte, stride int, k int)
+
+// avx2BlocksQ4_1 is vectors.blocks.
+func avx2BlocksQ4_1(dst []float32, src *byte)
+
+// avx2BlocksAlongQ4_1 is vectors.blocksAlong.
+func avx2BlocksAlongQ4_1(dst *float32, panel int, src *byte, stride int, k int)
+
+// avx2BlocksAffine4 is vectors.blocks.
+func avx2BlocksAffine4(dst []float32, src *byte)
+
+// avx2BlocksAlongAffine4 is vectors.blocksAlong.
+func avx2BlocksAlongAffine4(dst *float32, panel int, src *byte, stride int, k int)
+
+// avx2BlocksAffine8 is vectors.blocks.
+func avx2BlocksAffine8(dst []float32, src *byte)
+
+// avx2BlocksAlongAffine8 is vectors.blocksAlong.
+func avx2BlocksAlongAffine8(dst *float32, panel int, src *byte, stride int, k int)
+
+// avx2SumSquares64 is vectors.sumSquares64.
+func avx2SumSquares64(x []float32) float64
+
+// avx2Dropout is vectors.dropout from position at on, for a multiple of 32 elements.
+func avx2Dropout(out []float32, x []float32, at uint64, key0 uint32, key1 uint32, stream uint32, purpose uint32, least uint32, factor float32)
 
 // cpuid is the instruction of that name, for subleaf 0.
 func cpuid(leaf uint32) (a uint32, b uint32, c uint32, d uint32)

@@ -35,6 +35,10 @@ type vectors struct {
 	tileWide       func(k int, a *float32, arow, astep int, b *float32, bstep, panel int, c *float32, ldc int, alpha float32, add bool)
 	tilePackedWide func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
+	// tileTall is tile for the rows of two panels of the left factor, apanel elements apart;
+	// C's lie one after the other. nil where nothing is gained.
+	tileTall func(k int, a *float32, arow, astep, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
+
 	// outer adds sums of outer products, for k > 0: C(i, j) += Σ A(i, p)·B(p, j), for
 	// i < outerRows and j < outerCols, where A(i, p) = a[p·astep + i], B(p, j) = b[p·bstep + j]
 	// and C(i, j) = c[i·outerBlock + j].

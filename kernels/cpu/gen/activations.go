@@ -6,14 +6,23 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// exponent has what exp keeps in registers; its other constants are memory
-// operands, as many as the load ports take beside the arithmetic.
-type exponent struct{ least, one VecVirtual }
+// exponent has the constants of exp: AVX-512 has registers for all of them, AVX2 reads
+// most from memory, as many as the load ports take beside the arithmetic.
+type exponent struct {
+	least, one  VecVirtual
+	magic, top  Op
+	polynomials []Op
+}
 
 func newExponent() *exponent {
-	e := &exponent{YMM(), YMM()}
-	VMOVUPS(number(-126), e.least)
-	VMOVUPS(number(1), e.one)
+	e := &exponent{least: isa.set(number(-126)), one: isa.set(number(1)), magic: number(3 << 22), top: number(1.326472731307149e-3),
+		polynomials: numbers(9.671512991189957e-3, 5.550733581185341e-2, 0.24022242426872253, 0.6931470036506653)}
+	if isa.wide() {
+		e.magic, e.top = isa.set(e.magic.(Mem)), isa.set(e.top.(Mem))
+		for i, m := range e.polynomials {
+			e.polynomials[i] = isa.set(m.(Mem))
+		}
+	}
 	return e
 }
 
@@ -25,15 +34,14 @@ const log2e = 1.44269504088896341
 // whose largest relative error is least. Adding 3·2^22 rounds x to n and leaves
 // n in the low bits, where the exponent can take it from. x is spent.
 func (e *exponent) of(x vectors) vectors {
-	magic := number(3 << 22)
 	x.each(func(_ int, v VecVirtual) { VMAXPS(v, e.least, v) }) // the second operand, should one be NaN
 	shifted := x.news()
-	shifted.each(func(i int, v VecVirtual) { VADDPS(magic, x[i], v) })
+	shifted.each(func(i int, v VecVirtual) { VADDPS(e.magic, x[i], v) })
 	n := x.news()
-	n.each(func(i int, v VecVirtual) { VSUBPS(magic, shifted[i], v) })
+	n.each(func(i int, v VecVirtual) { VSUBPS(e.magic, shifted[i], v) })
 	x.each(func(i int, v VecVirtual) { VSUBPS(n[i], v, v) })
-	p := x.set(number(1.326472731307149e-3))
-	p.horner(x, numbers(9.671512991189957e-3, 5.550733581185341e-2, 0.24022242426872253, 0.6931470036506653)...)
+	p := x.set(e.top)
+	p.horner(x, e.polynomials...)
 	p.horner(x, e.one)
 	p.each(func(i int, v VecVirtual) {
 		VPSLLD(Imm(23), shifted[i], shifted[i])
@@ -44,8 +52,7 @@ func (e *exponent) of(x vectors) vectors {
 
 // atMost keeps x where 2^x can be computed.
 func (x vectors) atMost() {
-	most := YMM()
-	VMOVUPS(number(127.49), most)
+	most := isa.set(number(127.49))
 	x.each(func(_ int, v VecVirtual) { VMINPS(v, most, v) })
 }
 
@@ -63,8 +70,8 @@ func activations() {
 	exp()
 	expAndMax()
 
-	s, n := kernel("avx2Score", "func(s, dp []float32, lse, d, ic2 float32)", "avx2Score is vectors.score.", "s", "dp")
-	lse, d, ic2 := scalar("lse"), scalar("d"), scalar("ic2")
+	s, n := kernel("Score", "func(s, dp []float32, lse, d, ic2 float32)", "vectors.score", "s", "dp")
+	lse, d, ic2 := isa.scalar("lse"), isa.scalar("d"), isa.scalar("ic2")
 	e := newExponent()
 	abreast(s, n, 2, func(s []*vector) {
 		z := loads(s, "s")
@@ -90,8 +97,8 @@ func activations() {
 }
 
 func exp() {
-	s, n := kernel("avx2Exp", "func(out, x []float32, scale, top float32) float32", "avx2Exp is vectors.exp.", "out", "x")
-	scale, top := scalar("scale"), scalar("top")
+	s, n := kernel("Exp", "func(out, x []float32, scale, top float32) float32", "vectors.exp", "out", "x")
+	scale, top := isa.scalar("scale"), isa.scalar("top")
 	VMULPS(number(log2e), scale, scale)
 	step, sum := expStep(func(x vectors) {
 		x.each(func(_ int, v VecVirtual) { VSUBPS(top, v, v) })
@@ -106,8 +113,8 @@ func exp() {
 // by changes all elements by the same factor, which ends with the division by their
 // sum.
 func expAndMax() {
-	s, n := kernel("avx2ExpMax", "func(out, x, next []float32, scale, top float32) (sum, max float32)", "avx2ExpMax is vectors.expMax.", "out", "x", "next")
-	scale, top := scalar("scale"), scalar("top")
+	s, n := kernel("ExpMax", "func(out, x, next []float32, scale, top float32) (sum, max float32)", "vectors.expMax", "out", "x", "next")
+	scale, top := isa.scalar("scale"), isa.scalar("top")
 	VMULPS(number(log2e), scale, scale)
 	VMULPS(scale, top, top)
 	m := newLargest(1)
@@ -131,7 +138,7 @@ func expAndMax() {
 // expStep returns the work on some vectors of out = 2^shift(x), and the register that
 // their sum comes to.
 func expStep(shift func(x vectors)) (step func(s []*vector), sum VecVirtual) {
-	e, sum := newExponent(), zeroed()
+	e, sum := newExponent(), isa.zeroed()
 	return func(s []*vector) {
 		x := loads(s, "x")
 		shift(x)
@@ -147,32 +154,29 @@ func expStep(shift func(x vectors)) (step func(s []*vector), sum VecVirtual) {
 // capped is c·tanh(x/c): near 0 the polynomial of Cephes' tanhf, elsewhere
 // 1 - 2/(e^2|u| + 1).
 func capped() {
-	s, n := kernel("avx2Cap", "func(x []float32, c float32)", "avx2Cap is vectors.cap.", "x")
-	c := scalar("c")
+	s, n := kernel("Cap", "func(x []float32, c float32)", "vectors.cap", "x")
+	c := isa.scalar("c")
 	e := newExponent()
 	each(s, n, 1, func(s *vector) {
 		u := s.load("x")
 		VDIVPS(c, u, u)
-		abs, sign := YMM(), YMM()
+		abs, sign := isa.new(), isa.new()
 		VANDPS(word(0x7fffffff), u, abs)
 		VANDPS(word(0x80000000), u, sign)
-		u2, p := YMM(), YMM()
+		u2, p := isa.new(), isa.set(number(-5.70498872745e-3))
 		VMULPS(u, u, u2)
-		VMOVUPS(number(-5.70498872745e-3), p)
 		vectors{p}.horner(vectors{u2}, numbers(2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)...)
 		VMULPS(u2, p, p)
 		VFMADD213PS(u, u, p) // u + u·u²·P
-		near := YMM()
-		VCMPPS(Imm(0x11), number(0.625), abs, near) // less
+		near := isa.less(abs, number(0.625))
 		VMULPS(number(2*log2e), abs, abs)
 		vectors{abs}.atMost()
-		far, two := e.of(vectors{abs})[0], YMM()
-		VMOVUPS(number(2), two)
+		far, two := e.of(vectors{abs})[0], isa.set(number(2))
 		VADDPS(e.one, far, far)
 		VDIVPS(far, two, far)
 		VSUBPS(far, e.one, far)
 		VORPS(sign, far, far)
-		VBLENDVPS(near, p, far, far)
+		isa.choose(near, p, far, far)
 		VMULPS(c, far, far)
 		s.store(far, "x")
 	})
@@ -182,7 +186,7 @@ func capped() {
 // gate makes the forward and backward kernel of an activation a: value
 // returns a(x)/x, slope also a'(x); both leave x as it is.
 func gate(name string, forward, backward int, value func(e *exponent, x vectors) vectors, slope func(e *exponent, x vectors) (v, d vectors)) {
-	s, n := kernel("avx2"+name, "func(out, gate, up []float32)", "avx2"+name+" is vectors.gated.", "out", "gate", "up")
+	s, n := kernel(name, "func(out, gate, up []float32)", "vectors.gated", "out", "gate", "up")
 	e := newExponent()
 	abreast(s, n, forward, func(s []*vector) {
 		x := loads(s, "gate")
@@ -193,7 +197,7 @@ func gate(name string, forward, backward int, value func(e *exponent, x vectors)
 	})
 	end()
 
-	s, n = kernel("avx2"+name+"Grad", "func(dgate, dup, gate, up, dout []float32)", "avx2"+name+"Grad is vectors.gatedGrad.", "dgate", "dup", "gate", "up", "dout")
+	s, n = kernel(name+"Grad", "func(dgate, dup, gate, up, dout []float32)", "vectors.gatedGrad", "dgate", "dup", "gate", "up", "dout")
 	e = newExponent()
 	abreast(s, n, backward, func(s []*vector) {
 		x := loads(s, "gate")
@@ -269,7 +273,7 @@ func gelu(e *exponent, x vectors) vectors {
 	tail.mul(number(0.5))
 	tail.each(func(i int, v VecVirtual) {
 		VSUBPS(v, e.one, t[i])
-		VBLENDVPS(x[i], v, t[i], v) // by the sign of x
+		isa.choose(isa.negative(x[i]), v, t[i], v)
 	})
 	return tail
 }

@@ -8,23 +8,23 @@ import (
 	. "github.com/mmcloughlin/avo/operand"
 )
 
-// words holds the vectors of eight equal words that exist so far.
+// words holds the vectors of equal words that exist so far.
 var words = map[uint32]Mem{}
 
-// word returns a constant vector of eight equal 32-bit words.
+// word returns a constant vector of equal 32-bit words, as long as the widest.
 func word(x uint32) Mem {
 	if m, ok := words[x]; ok {
 		return m
 	}
 	m := GLOBL(fmt.Sprintf("word_%08x", x), 24)
-	for i := range 8 {
+	for i := range avx512.lanes {
 		DATA(4*i, U32(x))
 	}
 	words[x] = m
 	return m
 }
 
-// number returns a constant vector of eight equal numbers.
+// number returns a constant vector of equal numbers.
 func number(x float64) Mem { return word(math.Float32bits(float32(x))) }
 
 var maskTable *Mem

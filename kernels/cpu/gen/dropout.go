@@ -11,10 +11,10 @@ import (
 // the low halves of 64-bit lanes, four positions to a vector: that is how the
 // multiplication wants them, and the high halves do not matter.
 func dropout() {
-	s, n := kernel("avx2Dropout", "func(out, x []float32, at uint64, key0, key1, stream, purpose, least uint32, factor float32)",
-		"avx2Dropout is vectors.dropout from position at on, for a multiple of 32 elements.", "out", "x")
-	factor := scalar("factor")
-	least := scalar("least")
+	s, n := kernel("Dropout", "func(out, x []float32, at uint64, key0, key1, stream, purpose, least uint32, factor float32)",
+		"vectors.dropout from position at on, for a multiple of 32 elements", "out", "x")
+	factor := isa.scalar("factor")
+	least := isa.scalar("least")
 	i := GP64()
 	XORQ(i, i)
 	position := YMM()
@@ -31,7 +31,7 @@ func dropout() {
 
 	Label("loop")
 	chains := [2]*philox{newPhilox(position, 0), newPhilox(position, 4)}
-	k0, k1 := scalar("key0"), scalar("key1")
+	k0, k1 := isa.scalar("key0"), isa.scalar("key1")
 	for round := range 10 {
 		if round > 0 {
 			VPADDD(word(0x9E3779B9), k0, k0)
@@ -70,7 +70,7 @@ type philox struct{ c [4]VecVirtual }
 // newPhilox counts from position on: the low and high word of it, the stream
 // and the purpose.
 func newPhilox(position Register, offset uint64) *philox {
-	p := &philox{[4]VecVirtual{YMM(), YMM(), scalar("stream"), scalar("purpose")}}
+	p := &philox{[4]VecVirtual{YMM(), YMM(), isa.scalar("stream"), isa.scalar("purpose")}}
 	if offset == 0 {
 		VMOVDQA(position, p.c[0])
 	} else {

@@ -6,56 +6,70 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// vector is what a kernel's body sees of one step: eight elements of each
+// vector is what a kernel's body sees of one step: a vector of elements of each
 // slice, or in the last step the rest of them.
 type vector struct {
 	slices map[string]Register
-	index  Register   // bytes
-	mask   VecVirtual // words that exist; nil for a whole vector
-	offset int        // bytes, of an unrolled step
-	step   int        // of the unrolled ones
+	index  Register // bytes
+	mask   Register // elements that exist; nil for a whole vector
+	offset int      // bytes, of an unrolled step
+	step   int      // of the unrolled ones
 }
 
 func (s *vector) mem(name string) Mem {
 	return Mem{Base: s.slices[name], Index: s.index, Scale: 1, Disp: s.offset}
 }
 
-// load returns eight elements of a slice, 0 for those beyond its end.
+// load returns elements of a slice, 0 for those beyond its end.
 func (s *vector) load(name string) VecVirtual {
-	v := YMM()
-	if s.mask == nil {
+	v := isa.new()
+	switch {
+	case s.mask == nil:
 		VMOVUPS(s.mem(name), v)
-	} else {
+	case isa.wide():
+		VMOVUPS_Z(s.mem(name), s.mask, v)
+	default:
 		VMASKMOVPS(s.mem(name), s.mask, v)
 	}
 	return v
 }
 
 func (s *vector) store(v VecVirtual, name string) {
-	if s.mask == nil {
+	switch {
+	case s.mask == nil:
 		VMOVUPS(v, s.mem(name))
-	} else {
+	case isa.wide():
+		VMOVUPS(v, s.mask, s.mem(name))
+	default:
 		VMASKMOVPS(v, s.mask, s.mem(name))
 	}
 }
 
 // only clears the elements beyond the end.
 func (s *vector) only(v VecVirtual) {
-	if s.mask != nil {
+	switch {
+	case s.mask == nil:
+	case isa.wide():
+		VMOVAPS_Z(v, s.mask, v)
+	default:
 		VANDPS(s.mask, v, v)
 	}
 }
 
-// kernel declares a function and leaves its slices in registers; the first
-// one's length counts.
-func kernel(name, signature, doc string, slices ...string) (map[string]Register, Register) {
-	TEXT(name, NOSPLIT|NOFRAME, signature)
-	Doc(doc)
+// kernel declares the function that a field is for an instruction set, and leaves its
+// slices in registers; the first one's length counts.
+func kernel(name, signature, field string, slices ...string) (map[string]Register, Register) {
+	declare(name, signature, field)
 	r := map[string]Register{}
 	for _, s := range slices {
 		r[s] = Load(Param(s).Base(), GP64())
 	}
 	return r, Load(Param(slices[0]).Len(), GP64())
+}
+
+func declare(name, signature, field string) {
+	TEXT(isa.name+name, NOSPLIT|NOFRAME, signature)
+	Doc(isa.name + name + " is " + field + ".")
 }
 
 // each goes over n elements of slices: unroll vectors at a time, then single
@@ -75,23 +89,23 @@ func abreast(slices map[string]Register, n Register, count int, body func(s []*v
 	XORQ(i, i)
 	var group []*vector
 	for u := range count {
-		group = append(group, &vector{slices: slices, index: i, offset: 32 * u, step: u})
+		group = append(group, &vector{slices: slices, index: i, offset: isa.bytes() * u, step: u})
 	}
 	if count > 1 {
 		Label("unrolled")
-		CMPQ(n, U32(uint32(8*count)))
+		CMPQ(n, U32(uint32(isa.lanes*count)))
 		JL(LabelRef("single"))
 		body(group)
-		ADDQ(U32(uint32(32*count)), i)
-		SUBQ(U32(uint32(8*count)), n)
+		ADDQ(U32(uint32(isa.bytes()*count)), i)
+		SUBQ(U32(uint32(isa.lanes*count)), n)
 		JMP(LabelRef("unrolled"))
 	}
 	Label("single")
-	CMPQ(n, Imm(8))
+	CMPQ(n, Imm(uint64(isa.lanes)))
 	JL(LabelRef("rest"))
 	body(group[:1])
-	ADDQ(Imm(32), i)
-	SUBQ(Imm(8), n)
+	ADDQ(Imm(uint64(isa.bytes())), i)
+	SUBQ(Imm(uint64(isa.lanes)), n)
 	JMP(LabelRef("single"))
 	Label("rest")
 	TESTQ(n, n)
@@ -100,7 +114,7 @@ func abreast(slices map[string]Register, n Register, count int, body func(s []*v
 	Label("done")
 }
 
-// vectors are some eights of numbers that are worked on abreast.
+// vectors are worked on abreast.
 type vectors []VecVirtual
 
 func (x vectors) each(f func(i int, v VecVirtual)) {
@@ -113,13 +127,13 @@ func (x vectors) each(f func(i int, v VecVirtual)) {
 func (x vectors) news() vectors {
 	out := make(vectors, len(x))
 	for i := range out {
-		out[i] = YMM()
+		out[i] = isa.new()
 	}
 	return out
 }
 
 // set returns registers that hold m.
-func (x vectors) set(m Mem) vectors {
+func (x vectors) set(m Op) vectors {
 	out := x.news()
 	out.each(func(_ int, v VecVirtual) { VMOVUPS(m, v) })
 	return out
@@ -166,35 +180,20 @@ func stores(s []*vector, x vectors, name string) {
 	}
 }
 
-// tailMask returns a mask of the first n < 8 words; it spends n.
-func tailMask(n Register) VecVirtual {
+// tailMask returns a mask of the first n elements, less than a vector; it spends n.
+func tailMask(n Register) Register {
+	if isa.wide() {
+		all, mask := GP32(), K()
+		MOVL(I32(-1), all)
+		BZHIL(n.(GPVirtual).As32(), all, all)
+		KMOVW(all, mask)
+		return mask
+	}
 	table, mask := GP64(), YMM()
 	LEAQ(masks(), table)
 	NEGQ(n)
 	VMOVUPS(Mem{Base: table, Index: n, Scale: 4, Disp: 32}, mask)
 	return mask
-}
-
-// scalar returns a parameter in all elements of a vector.
-func scalar(name string) VecVirtual {
-	v := YMM()
-	broadcast(name, v)
-	return v
-}
-
-// broadcast puts a parameter into all elements of a vector.
-func broadcast(name string, v VecVirtual) {
-	a, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(a.Addr, v)
-}
-
-func zeroed() VecVirtual {
-	v := YMM()
-	VXORPS(v, v, v)
-	return v
 }
 
 // sumInto adds up vectors, and their elements, and returns the sum.
@@ -204,18 +203,5 @@ func sumInto(acc []VecVirtual) Register {
 			VADDPS(acc[i+n/2], acc[i], acc[i])
 		}
 	}
-	hi := XMM()
-	VEXTRACTF128(Imm(1), acc[0], hi)
-	lo := acc[0].AsX()
-	VADDPS(hi, lo, lo)
-	VMOVHLPS(lo, lo, hi)
-	VADDPS(hi, lo, lo)
-	VMOVSHDUP(lo, hi)
-	VADDSS(hi, lo, lo)
-	return lo
-}
-
-func end() {
-	VZEROUPPER()
-	RET()
+	return isa.reduced(acc[0], VADDPS, func(o ...Op) { VADDSS(o...) })
 }

@@ -9,18 +9,21 @@ import (
 
 func main() {
 	ConstraintExpr("amd64")
-	tiles()
-	wideTiles()
-	strassen()
-	outers()
-	packing()
+	for _, isa = range []set{avx2, avx512} {
+		tiles()
+		strassen()
+		outer()
+		packing()
+		vectorKernels()
+		reductions()
+		activations()
+		optimizer()
+		peak()
+	}
+	isa = avx2 // these have no wide form
 	quantised()
-	vectorKernels()
-	reductions()
-	activations()
-	optimizer()
+	sumSquares64()
 	dropout()
-	peaks()
 	identity()
 	Generate()
 }

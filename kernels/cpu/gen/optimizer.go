@@ -8,10 +8,10 @@ import (
 
 // optimizer is AdamW; its scalars are the fields of adamFactors, in order.
 func optimizer() {
-	s, n := kernel("avx2Adam", "func(p, m, v, g []float32, c *float32)", "avx2Adam is vectors.adam; c points to an adamFactors.", "p", "m", "v", "g")
+	s, n := kernel("Adam", "func(p, m, v, g []float32, c *float32)", "vectors.adam; c points to an adamFactors", "p", "m", "v", "g")
 	c := Load(Param("c"), GP64())
 	f := func(i int) VecVirtual {
-		v := YMM()
+		v := isa.new()
 		VBROADCASTSS(Mem{Base: c, Disp: 4 * i}, v)
 		return v
 	}

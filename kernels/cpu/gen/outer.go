@@ -11,16 +11,14 @@ const (
 	outerLine = 4 * 96 // bytes between the rows of its C
 )
 
-// outers are kernels that sum outer products: 4×24, or in wide vectors 4×96, which
-// takes whole lines of the long factor.
-func outers() {
-	outer("avx2Outer", 3, func() VecVirtual { return YMM() }, 2)
-	outer("avx512Outer", 6, func() VecVirtual { return ZMM() }, 6)
-}
-
-func outer(name string, count int, vector func() VecVirtual, lines int) {
-	TEXT(name, NOSPLIT|NOFRAME, "func(k int, a *float32, astep int, b *float32, bstep int, c *float32)")
-	Doc(name + " is vectors.outer.")
+// outer sums outer products: 4×24, or in wide vectors 4×96, which takes whole lines
+// of the long factor.
+func outer() {
+	count := 3
+	if isa.wide() {
+		count = 6
+	}
+	declare("Outer", "func(k int, a *float32, astep int, b *float32, bstep int, c *float32)", "vectors.outer")
 	k, a, b, c := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("c"), GP64())
 	astep, bstep := Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
 	SHLQ(Imm(2), astep)
@@ -32,29 +30,28 @@ func outer(name string, count int, vector func() VecVirtual, lines int) {
 	var acc [outerRows][]VecVirtual
 	var row []VecVirtual
 	for range count {
-		row = append(row, vector())
+		row = append(row, isa.new())
 	}
-	size := int(row[0].Size())
 	each := func(f func(v VecVirtual, m Mem)) {
 		for i := range acc {
 			for j, v := range acc[i] {
-				f(v, Mem{Base: c, Disp: outerLine*i + size*j})
+				f(v, Mem{Base: c, Disp: outerLine*i + isa.bytes()*j})
 			}
 		}
 	}
 	for i := range acc {
 		for range count {
-			acc[i] = append(acc[i], vector())
+			acc[i] = append(acc[i], isa.new())
 		}
 	}
 	each(func(v VecVirtual, m Mem) { VMOVUPS(m, v) })
-	x := vector()
+	x := isa.new()
 	Label("depth")
-	for i := range lines {
-		PREFETCHT0(Mem{Base: ahead, Disp: 64 * i})
+	for at := 0; at < count*isa.bytes(); at += 64 {
+		PREFETCHT0(Mem{Base: ahead, Disp: at})
 	}
 	for j, v := range row {
-		VMOVUPS(Mem{Base: b, Disp: size * j}, v)
+		VMOVUPS(Mem{Base: b, Disp: isa.bytes() * j}, v)
 	}
 	for i := range acc {
 		VBROADCASTSS(Mem{Base: a, Disp: 4 * i}, x)

@@ -10,7 +10,7 @@ import (
 type stored struct {
 	name string
 	size int
-	load func(m Mem, v VecVirtual) // widens eight elements
+	load func(m Mem, v VecVirtual) // widens a vector
 }
 
 var types = []stored{
@@ -30,17 +30,18 @@ func packing() {
 		dot(t)
 		axpy(t)
 	}
-	across6(false)
-	across6(true)
+	if !isa.wide() { // six rows fill no wide vector
+		across6(false)
+		across6(true)
+	}
 }
 
-// across transposes: eight depths of 16 rows at a time.
+// across transposes eight depths of 16 rows at a time.
 func across(t stored) {
-	TEXT("avx2Across"+t.name, NOSPLIT|NOFRAME, "func(dst *float32, src *byte, stride, k int, scale float32)")
-	Doc("avx2Across" + t.name + " is vectors.across.")
+	declare("Across"+t.name, "func(dst *float32, src *byte, stride, k int, scale float32)", "vectors.across")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
-	scale := scalar("scale")
+	scale := isa.scalar("scale")
 	stride3 := GP64()
 	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride3)
 	bases := []Register{src, GP64(), GP64(), GP64()}
@@ -66,15 +67,10 @@ func across(t stored) {
 		PREFETCHT1(Mem{Base: ahead, Disp: 64 * i})
 	}
 	ADDQ(U32(128*t.size), ahead)
-	for half := range 2 {
-		var r [8]VecVirtual
-		for i := range r {
-			r[i] = YMM()
-			t.load(row(8*half+i), r[i])
-		}
-		for p, v := range transpose(r) {
+	for first := 0; first < cols; first += isa.lanes {
+		for p, v := range transpose(t, func(i int) Mem { return row(first + i) }) {
 			VMULPS(scale, v, v)
-			VMOVUPS(v, Mem{Base: dst, Disp: 64*p + 32*half})
+			VMOVUPS(v, Mem{Base: dst, Disp: 64*p + 4*first})
 		}
 	}
 	for _, b := range bases {
@@ -86,28 +82,49 @@ func across(t stored) {
 	end()
 }
 
-// transpose turns eight rows of eight into columns.
-func transpose(r [8]VecVirtual) [8]VecVirtual {
-	var t, u [8]VecVirtual
+// transpose loads eight elements of as many rows as a vector has lanes, and returns
+// vectors of the first ones, the second ones and so on. Within lanes of 128 bits, four
+// rows are transposed at a time. In a wide vector lie four rows, and the next four.
+func transpose(t stored, row func(i int) Mem) (out [8]VecVirtual) {
+	var r, pairs, quads [8]VecVirtual
+	for i := range r {
+		r[i] = isa.new()
+		if !isa.wide() {
+			t.load(row(i), r[i])
+			continue
+		}
+		i0, next := i/4*8+i%4, YMM()
+		t.load(row(i0), r[i].AsY().(VecVirtual))
+		if t.size == 4 {
+			VINSERTF64X4(Imm(1), row(i0+4), r[i], r[i])
+			continue
+		}
+		t.load(row(i0+4), next)
+		VINSERTF64X4(Imm(1), next, r[i], r[i])
+	}
 	for i := 0; i < 8; i += 2 {
-		t[i], t[i+1] = YMM(), YMM()
-		VUNPCKLPS(r[i+1], r[i], t[i])
-		VUNPCKHPS(r[i+1], r[i], t[i+1])
+		pairs[i], pairs[i+1] = isa.new(), isa.new()
+		VUNPCKLPS(r[i+1], r[i], pairs[i])
+		VUNPCKHPS(r[i+1], r[i], pairs[i+1])
 	}
 	for i := 0; i < 8; i += 4 {
 		for j := range 4 {
-			u[i+j] = YMM()
+			quads[i+j] = isa.new()
 		}
-		VUNPCKLPD(t[i+2], t[i], u[i])
-		VUNPCKHPD(t[i+2], t[i], u[i+1])
-		VUNPCKLPD(t[i+3], t[i+1], u[i+2])
-		VUNPCKHPD(t[i+3], t[i+1], u[i+3])
+		VUNPCKLPD(pairs[i+2], pairs[i], quads[i])
+		VUNPCKHPD(pairs[i+2], pairs[i], quads[i+1])
+		VUNPCKLPD(pairs[i+3], pairs[i+1], quads[i+2])
+		VUNPCKHPD(pairs[i+3], pairs[i+1], quads[i+3])
 	}
-	var out [8]VecVirtual
 	for i := range 4 {
-		out[i], out[i+4] = YMM(), YMM()
-		VPERM2F128(Imm(0x20), u[i+4], u[i], out[i])
-		VPERM2F128(Imm(0x31), u[i+4], u[i], out[i+4])
+		out[i], out[i+4] = isa.new(), isa.new()
+		if isa.wide() {
+			VSHUFF32X4(Imm(0x88), quads[i+4], quads[i], out[i])
+			VSHUFF32X4(Imm(0xdd), quads[i+4], quads[i], out[i+4])
+		} else {
+			VPERM2F128(Imm(0x20), quads[i+4], quads[i], out[i])
+			VPERM2F128(Imm(0x31), quads[i+4], quads[i], out[i+4])
+		}
 	}
 	return out
 }
@@ -116,12 +133,10 @@ func transpose(r [8]VecVirtual) [8]VecVirtual {
 func across6(scaled bool) {
 	var scales Register
 	if scaled {
-		TEXT("avx2Across6Scaled", NOSPLIT|NOFRAME, "func(dst *float32, src *byte, stride, k int, scales *float32)")
-		Doc("avx2Across6Scaled is strassenVectors.across6.")
+		declare("Across6Scaled", "func(dst *float32, src *byte, stride, k int, scales *float32)", "strassenVectors.across6")
 		scales = Load(Param("scales"), GP64())
 	} else {
-		TEXT("avx2Across6", NOSPLIT|NOFRAME, "func(dst *float32, src *byte, stride, k int)")
-		Doc("avx2Across6 is vectors.across6.")
+		declare("Across6", "func(dst *float32, src *byte, stride, k int)", "vectors.across6")
 	}
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
@@ -178,19 +193,18 @@ func across6(scaled bool) {
 }
 
 func along(t stored) {
-	TEXT("avx2Along"+t.name, NOSPLIT|NOFRAME, "func(dst *float32, src *byte, stride, k int, scale float32)")
-	Doc("avx2Along" + t.name + " is vectors.along.")
+	declare("Along"+t.name, "func(dst *float32, src *byte, stride, k int, scale float32)", "vectors.along")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
-	scale, lo, hi := scalar("scale"), YMM(), YMM()
+	scale := isa.scalar("scale")
 	Label("loop")
 	PREFETCHT1(Mem{Base: src, Disp: cols * t.size}) // for the next panel
-	t.load(Mem{Base: src}, lo)
-	t.load(Mem{Base: src, Disp: 8 * t.size}, hi)
-	VMULPS(scale, lo, lo)
-	VMULPS(scale, hi, hi)
-	VMOVUPS(lo, Mem{Base: dst})
-	VMOVUPS(hi, Mem{Base: dst, Disp: 32})
+	for at := 0; at < cols; at += isa.lanes {
+		v := isa.new()
+		t.load(Mem{Base: src, Disp: t.size * at}, v)
+		VMULPS(scale, v, v)
+		VMOVUPS(v, Mem{Base: dst, Disp: 4 * at})
+	}
 	ADDQ(stride, src)
 	ADDQ(Imm(64), dst)
 	DECQ(k)
@@ -198,16 +212,16 @@ func along(t stored) {
 	end()
 }
 
-// The following take whole vectors only; the rest is done in Go, since there
-// is no masked load of 16-bit words.
+// The following take whole vectors only; the rest is done in Go, since AVX2 has no
+// masked load of 16-bit words.
 
 func widen(t stored) {
 	if t.size == 4 {
 		return
 	}
-	s, n := kernel("avx2Widen"+t.name, "func(dst []float32, src *byte)", "avx2Widen"+t.name+" is vectors.widen for a multiple of 8.", "dst")
+	s, n := kernel("Widen"+t.name, "func(dst []float32, src *byte)", "vectors.widen for whole vectors", "dst")
 	src := Load(Param("src"), GP64())
-	v := YMM()
+	v := isa.new()
 	wholeVectors(n, s["dst"], src, t.size, 1, func(d, m Mem, _ int) {
 		t.load(m, v)
 		VMOVUPS(v, d)
@@ -216,23 +230,23 @@ func widen(t stored) {
 }
 
 func dot(t stored) {
-	s, n := kernel("avx2Dot"+t.name, "func(x []float32, w *byte) float32", "avx2Dot"+t.name+" is vectors.dot for a multiple of 8.", "x")
+	s, n := kernel("Dot"+t.name, "func(x []float32, w *byte) float32", "vectors.dot for whole vectors", "x")
 	w := Load(Param("w"), GP64())
-	acc := []VecVirtual{zeroed(), zeroed(), zeroed(), zeroed()}
-	v := []VecVirtual{YMM(), YMM(), YMM(), YMM()}
+	acc := []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()}
 	wholeVectors(n, s["x"], w, t.size, 4, func(x, m Mem, u int) {
-		t.load(m, v[u])
-		VFMADD231PS(x, v[u], acc[u])
+		v := isa.new()
+		t.load(m, v)
+		VFMADD231PS(x, v, acc[u])
 	})
 	Store(sumInto(acc), ReturnIndex(0))
 	end()
 }
 
 func axpy(t stored) {
-	s, n := kernel("avx2Axpy"+t.name, "func(y []float32, w *byte, a float32)", "avx2Axpy"+t.name+" is vectors.axpy for a multiple of 8.", "y")
+	s, n := kernel("Axpy"+t.name, "func(y []float32, w *byte, a float32)", "vectors.axpy for whole vectors", "y")
 	w := Load(Param("w"), GP64())
-	a := scalar("a")
-	v := YMM()
+	a := isa.scalar("a")
+	v := isa.new()
 	wholeVectors(n, s["y"], w, t.size, 1, func(y, m Mem, _ int) {
 		t.load(m, v)
 		VFMADD213PS(y, a, v)
@@ -241,28 +255,28 @@ func axpy(t stored) {
 	end()
 }
 
-// wholeVectors goes over n, a multiple of 8, elements of float32 at x and of
+// wholeVectors goes over n elements, a multiple of a vector's, of float32 at x and of
 // size bytes at w.
 func wholeVectors(n, x, w Register, size, unroll int, body func(x, w Mem, u int)) {
 	if unroll > 1 {
 		Label("unrolled")
-		CMPQ(n, U32(uint32(8*unroll)))
+		CMPQ(n, U32(uint32(isa.lanes*unroll)))
 		JL(LabelRef("single"))
 		for u := range unroll {
-			body(Mem{Base: x, Disp: 32 * u}, Mem{Base: w, Disp: 8 * size * u}, u)
+			body(Mem{Base: x, Disp: isa.bytes() * u}, Mem{Base: w, Disp: isa.lanes * size * u}, u)
 		}
-		ADDQ(U32(uint32(32*unroll)), x)
-		ADDQ(U32(uint32(8*size*unroll)), w)
-		SUBQ(U32(uint32(8*unroll)), n)
+		ADDQ(U32(uint32(isa.bytes()*unroll)), x)
+		ADDQ(U32(uint32(isa.lanes*size*unroll)), w)
+		SUBQ(U32(uint32(isa.lanes*unroll)), n)
 		JMP(LabelRef("unrolled"))
 	}
 	Label("single")
-	CMPQ(n, Imm(8))
+	CMPQ(n, Imm(uint64(isa.lanes)))
 	JL(LabelRef("done"))
 	body(Mem{Base: x}, Mem{Base: w}, 0)
-	ADDQ(Imm(32), x)
-	ADDQ(U32(uint32(8*size)), w)
-	SUBQ(Imm(8), n)
+	ADDQ(U32(uint32(isa.bytes())), x)
+	ADDQ(U32(uint32(isa.lanes*size)), w)
+	SUBQ(Imm(uint64(isa.lanes)), n)
 	JMP(LabelRef("single"))
 	Label("done")
 }

@@ -6,21 +6,15 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// peaks are loops that do nothing but multiply and add.
-func peaks() {
-	multiplyAdds("avx2FMA", "eight", zeroed)
-	multiplyAdds("avx512FMA", "sixteen", wideZero)
-}
-
-func multiplyAdds(name, lanes string, zero func() VecVirtual) {
-	TEXT(name, NOSPLIT|NOFRAME, "func(rounds int)")
-	Doc(name + " does rounds of twelve independent multiply-adds of " + lanes + " numbers.")
+// peak does nothing but multiply and add.
+func peak() {
+	declare("FMA", "func(rounds int)", "vectors.peak: rounds of twelve independent multiply-adds of vectors")
 	n := Load(Param("rounds"), GP64())
 	var acc [12]VecVirtual
 	for i := range acc {
-		acc[i] = zero()
+		acc[i] = isa.zeroed()
 	}
-	x, y := zero(), zero()
+	x, y := isa.zeroed(), isa.zeroed()
 	Label("loop")
 	for i := range acc {
 		VFMADD231PS(x, y, acc[i])

@@ -71,8 +71,7 @@ func quantised() {
 
 // fields decodes a group of a K type; the arithmetic is that of kernels.Fields.
 func fields() {
-	TEXT("avx2Fields", NOSPLIT|NOFRAME, "func(dst *float32, low, high *byte, lowShift, highShift, highMask, bias int32, scale0, scale1, least float32)")
-	Doc("avx2Fields is vectors.fields.")
+	declare("Fields", "func(dst *float32, low, high *byte, lowShift, highShift, highMask, bias int32, scale0, scale1, least float32)", "vectors.fields")
 	dst, low, high := Load(Param("dst"), GP64()), Load(Param("low"), GP64()), Load(Param("high"), GP64())
 	count := func(name string) VecVirtual {
 		v := XMM()
@@ -87,7 +86,7 @@ func fields() {
 	}
 	highMask, bias, lowMask := all("highMask"), all("bias"), YMM()
 	VMOVDQU(word(15), lowMask)
-	scales, least := []VecVirtual{scalar("scale0"), scalar("scale1")}, scalar("least")
+	scales, least := []VecVirtual{isa.scalar("scale0"), isa.scalar("scale1")}, isa.scalar("least")
 	for i := range 4 {
 		q, h := YMM(), YMM()
 		VPMOVZXBD(Mem{Base: low, Disp: 8 * i}, q)
@@ -138,8 +137,7 @@ type eights func(i int) Mem
 // blocks decodes blocks of 32 elements, those that lie one after the other and those
 // below each other; scales loads the scales of a block and returns what decodes it.
 func blocks(name string, size int, scales func(src Register) func(dst eights)) {
-	TEXT("avx2Blocks"+name, NOSPLIT|NOFRAME, "func(dst []float32, src *byte)")
-	Doc("avx2Blocks" + name + " is vectors.blocks.")
+	declare("Blocks"+name, "func(dst []float32, src *byte)", "vectors.blocks")
 	dst, n, src := Load(Param("dst").Base(), GP64()), Load(Param("dst").Len(), GP64()), Load(Param("src"), GP64())
 	SHRQ(Imm(5), n)
 	JZ(LabelRef("done"))
@@ -152,8 +150,7 @@ func blocks(name string, size int, scales func(src Register) func(dst eights)) {
 	Label("done")
 	end()
 
-	TEXT("avx2BlocksAlong"+name, NOSPLIT|NOFRAME, "func(dst *float32, panel int, src *byte, stride, k int)")
-	Doc("avx2BlocksAlong" + name + " is vectors.blocksAlong.")
+	declare("BlocksAlong"+name, "func(dst *float32, panel int, src *byte, stride, k int)", "vectors.blocksAlong")
 	left, right := Load(Param("dst"), GP64()), Load(Param("panel"), GP64())
 	src = Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())

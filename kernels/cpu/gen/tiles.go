@@ -11,59 +11,91 @@ const (
 	cols = 16
 )
 
-// sums are those of a micro-tile: two vectors for each row.
-type sums [rows][2]VecVirtual
+// tile is the state of a micro-kernel: twelve sums, of rows of so many vectors, and
+// vectors of the right factor and elements of the left one. In AVX2 that is what there
+// are registers for; in AVX-512, too, two panels of the right factor in six rows, or one
+// in twelve, keep both multipliers busy.
+type tile struct {
+	acc  [][]VecVirtual
+	b, a []VecVirtual
+}
 
-func newSums(vector func() VecVirtual) (s sums) {
-	for i := range s {
-		for j := range s[i] {
-			s[i][j] = vector()
+func newTile(rows, vectors int) *tile {
+	t := &tile{a: []VecVirtual{isa.new(), isa.new()}}
+	for range vectors {
+		t.b = append(t.b, isa.new())
+	}
+	for range rows {
+		var row []VecVirtual
+		for range vectors {
+			row = append(row, isa.zeroed())
+		}
+		t.acc = append(t.acc, row)
+	}
+	return t
+}
+
+// step adds one depth; a and b return the places of the left factor's row i, and
+// of the right factor's vector j.
+func (t *tile) step(a, b func(i int) Mem) {
+	for j, v := range t.b {
+		VMOVUPS(b(j), v)
+	}
+	for i := 0; i < len(t.acc); i += 2 {
+		for e, x := range t.a {
+			VBROADCASTSS(a(i+e), x)
+		}
+		for e, x := range t.a {
+			for j, sum := range t.acc[i+e] {
+				VFMADD231PS(x, t.b[j], sum)
+			}
 		}
 	}
-	return s
 }
 
-// tile is the state of a 6×16 micro-kernel: twelve sums, two vectors of the
-// right factor and two elements of the left one make up the sixteen registers.
-type tile struct {
-	acc            sums
-	b0, b1, a0, a1 VecVirtual
+// panels are packed ones: a is one of the left factor, b has the vectors of the right
+// one, each in a panel of its own where they are wide.
+type panels struct {
+	a     Register
+	b     []Register
+	ahead Register // what to ask for
+	lines int      // how much of it, for each of packedUnroll depths
 }
 
-func newTile() *tile {
-	return &tile{b0: YMM(), b1: YMM(), a0: YMM(), a1: YMM(), acc: newSums(zeroed)}
-}
-
-// step adds one depth; a returns the place of the left factor's row i.
-func (t *tile) step(b Mem, a func(i int) Mem) {
-	VMOVUPS(b, t.b0)
-	VMOVUPS(b.Offset(32), t.b1)
-	for i := 0; i < rows; i += 2 {
-		VBROADCASTSS(a(i), t.a0)
-		VBROADCASTSS(a(i+1), t.a1)
-		VFMADD231PS(t.a0, t.b0, t.acc[i][0])
-		VFMADD231PS(t.a0, t.b1, t.acc[i][1])
-		VFMADD231PS(t.a1, t.b0, t.acc[i+1][0])
-		VFMADD231PS(t.a1, t.b1, t.acc[i+1][1])
+func newPanels(a, b, ahead Register, lines int) *panels {
+	p := &panels{a: a, b: []Register{b}, ahead: ahead, lines: lines}
+	if isa.wide() {
+		p.b = append(p.b, GP64())
 	}
+	return p
 }
 
-// packed adds n depths of packed panels, moves on, and asks for some of what comes
-// next.
-func (t *tile) packed(n int, a, b, ahead Register) {
+// add adds n depths, and moves on.
+func (p *panels) add(t *tile, n int) {
 	if n > 1 {
-		PREFETCHT1(Mem{Base: ahead})
-		ADDQ(Imm(64), ahead)
+		for i := range p.lines {
+			PREFETCHT1(Mem{Base: p.ahead, Disp: 64 * i})
+		}
+		ADDQ(U32(uint32(64*p.lines)), p.ahead)
 	}
 	for u := range n {
-		t.step(Mem{Base: b, Disp: 64 * u}, func(i int) Mem { return Mem{Base: a, Disp: 24*u + 4*i} })
+		t.step(
+			func(i int) Mem { return Mem{Base: p.a, Disp: 4 * (rows*u + i)} },
+			func(j int) Mem {
+				if isa.wide() {
+					return Mem{Base: p.b[j], Disp: 4 * cols * u}
+				}
+				return Mem{Base: p.b[0], Disp: 4*cols*u + isa.bytes()*j}
+			})
 	}
-	ADDQ(U32(24*n), a)
-	ADDQ(U32(64*n), b)
+	ADDQ(U32(uint32(4*rows*n)), p.a)
+	for _, b := range p.b {
+		ADDQ(U32(uint32(4*cols*n)), b)
+	}
 }
 
 // prefetch asks for the rows of C, which are needed at the end.
-func prefetch(c, ldc Register) {
+func prefetch(rows int, c, ldc Register) {
 	p := GP64()
 	MOVQ(c, p)
 	for range rows {
@@ -73,16 +105,17 @@ func prefetch(c, ldc Register) {
 	}
 }
 
-// store writes alpha times the sums, or adds them; alpha is a vector to use.
-func (s sums) store(alpha VecVirtual, c, ldc Register) {
+// store writes alpha times the sums, or adds them.
+func (t *tile) store(c, ldc Register) {
+	alpha := t.a[0]
 	broadcast("alpha", alpha)
 	add := Load(Param("add"), GP8())
 	TESTB(add, add)
 	JZ(LabelRef("overwrite"))
 	each := func(f func(sum VecVirtual, m Mem)) {
-		for i := range s {
-			for j, sum := range s[i] {
-				m := Mem{Base: c, Disp: int(sum.Size()) * j}
+		for _, row := range t.acc {
+			for j, sum := range row {
+				m := Mem{Base: c, Disp: isa.bytes() * j}
 				f(sum, m)
 				VMOVUPS(sum, m)
 			}
@@ -96,11 +129,11 @@ func (s sums) store(alpha VecVirtual, c, ldc Register) {
 }
 
 // addTo adds the sums at c and, if there is one, times sign at d: tiles of a block.
-// sum is a vector to use.
-func (s sums) addTo(sum, sign VecVirtual, c, d Register) {
-	for i := range s {
-		for j, acc := range s[i] {
-			at := blockLine*i + int(acc.Size())*j
+func (t *tile) addTo(sign VecVirtual, c, d Register) {
+	sum := t.b[0]
+	for i, row := range t.acc {
+		for j, acc := range row {
+			at := blockLine*i + isa.bytes()*j
 			VADDPS(Mem{Base: c, Disp: at}, acc, sum)
 			VMOVUPS(sum, Mem{Base: c, Disp: at})
 			if d != nil {
@@ -135,58 +168,102 @@ func depths(k Register, unroll int, steps func(n int)) {
 // packedUnroll is how many depths of packed factors go together.
 const packedUnroll = 8
 
+// tiles are the micro-kernels: packed, and in place.
 func tiles() {
-	TEXT("avx2TilePacked", NOSPLIT|NOFRAME, "func(k int, a, b, c *float32, ldc int, alpha float32, add bool, ahead *float32)")
-	Doc("avx2TilePacked is vectors.tilePacked.")
+	second, name := "", ""
+	if isa.wide() {
+		second, name = "panel int, ", "Wide"
+	}
+
+	declare("TilePacked"+name, "func(k int, a, b *float32, "+second+"c *float32, ldc int, alpha float32, add bool, ahead *float32)", "vectors.tilePacked"+name)
 	k, a, b := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
 	c, ldc, ahead := Load(Param("c"), GP64()), Load(Param("ldc"), GP64()), Load(Param("ahead"), GP64())
 	SHLQ(Imm(2), ldc)
-	prefetch(c, ldc)
-	t := newTile()
-	depths(k, packedUnroll, func(n int) { t.packed(n, a, b, ahead) })
-	t.acc.store(t.a0, c, ldc)
+	p := newPanels(a, b, ahead, isa.lanes/8)
+	if isa.wide() {
+		secondPanel(p.b)
+	}
+	prefetch(rows, c, ldc)
+	t := newTile(rows, 2)
+	depths(k, packedUnroll, func(n int) { p.add(t, n) })
+	t.store(c, ldc)
 
-	TEXT("avx2Tile", NOSPLIT|NOFRAME, "func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)")
-	Doc("avx2Tile is vectors.tile.")
-	p := newInPlace()
-	t = newTile()
-	p.loop(func() { t.step(Mem{Base: p.b}, p.row) })
-	t.acc.store(t.a0, p.c, p.ldc)
+	declare("Tile"+name, "func(k int, a *float32, arow, astep int, b *float32, bstep int, "+second+"c *float32, ldc int, alpha float32, add bool)", "vectors.tile"+name)
+	in := newInPlace(rows)
+	vectors := []Register{in.b}
+	if isa.wide() {
+		vectors = append(vectors, GP64())
+		secondPanel(vectors)
+	}
+	t = newTile(rows, 2)
+	in.loop(func() {
+		t.step(in.row, func(j int) Mem {
+			if isa.wide() {
+				return Mem{Base: vectors[j]}
+			}
+			return Mem{Base: in.b, Disp: isa.bytes() * j}
+		})
+		if isa.wide() {
+			ADDQ(in.bstep, vectors[1])
+		}
+	})
+	t.store(in.c, in.ldc)
+	if !isa.wide() {
+		return
+	}
+
+	declare("TileTall", "func(k int, a *float32, arow, astep, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)", "vectors.tileTall")
+	in = newInPlace(2 * rows)
+	t = newTile(2*rows, 1)
+	in.loop(func() { t.step(in.row, func(int) Mem { return Mem{Base: in.b} }) })
+	t.store(in.c, in.ldc)
+}
+
+// secondPanel sets b[1] to what lies the parameter panel behind b[0].
+func secondPanel(b []Register) {
+	Load(Param("panel"), b[1])
+	SHLQ(Imm(2), b[1])
+	ADDQ(b[0], b[1])
 }
 
 // inPlace walks over factors that lie as they may.
 type inPlace struct {
-	k, a, lower, astep, arow, ahead, b, bstep, c, ldc Register
+	k, astep, arow, ahead, b, bstep, c, ldc Register
+	a                                       []Register // of three rows each
 }
 
-// newInPlace loads the parameters of vectors.tile.
-func newInPlace() *inPlace {
-	p := &inPlace{}
-	p.k, p.a, p.b = Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
+// newInPlace loads the parameters of vectors.tile, or of vectors.tileTall.
+func newInPlace(count int) *inPlace {
+	p := &inPlace{a: []Register{Load(Param("a"), GP64())}}
+	p.k, p.b = Load(Param("k"), GP64()), Load(Param("b"), GP64())
 	p.c, p.ldc = Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
 	p.arow, p.astep, p.bstep = Load(Param("arow"), GP64()), Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
 	for _, r := range []Register{p.ldc, p.arow, p.astep, p.bstep} {
 		SHLQ(Imm(2), r)
 	}
-	prefetch(p.c, p.ldc)
-	lower := GP64() // rows 3 to 5
-	LEAQ(Mem{Base: p.a, Index: p.arow, Scale: 2}, lower)
-	ADDQ(p.arow, lower)
+	prefetch(count, p.c, p.ldc)
+	for first := 3; first < count; first += 3 {
+		base := GP64()
+		if first == rows {
+			Load(Param("apanel"), base)
+			LEAQ(Mem{Base: p.a[0], Index: base, Scale: 4}, base)
+		} else {
+			LEAQ(Mem{Base: p.a[len(p.a)-1], Index: p.arow, Scale: 2}, base)
+			ADDQ(p.arow, base)
+		}
+		p.a = append(p.a, base)
+	}
 	// Sixteen depths on: where they lie far apart, nothing else asks for them in time.
-	ahead := GP64()
-	MOVQ(p.astep, ahead)
-	SHLQ(Imm(4), ahead)
-	ADDQ(p.a, ahead)
-	p.lower, p.ahead = lower, ahead
+	p.ahead = GP64()
+	MOVQ(p.astep, p.ahead)
+	SHLQ(Imm(4), p.ahead)
+	ADDQ(p.a[0], p.ahead)
 	return p
 }
 
 // row returns the place of the left factor's row i.
 func (p *inPlace) row(i int) Mem {
-	base := p.a
-	if i >= 3 {
-		base = p.lower
-	}
+	base := p.a[i/3]
 	if i%3 == 0 {
 		return Mem{Base: base}
 	}
@@ -200,8 +277,9 @@ func (p *inPlace) loop(step func()) {
 			PREFETCHT0(Mem{Base: p.ahead})
 			ADDQ(p.astep, p.ahead)
 			step()
-			ADDQ(p.astep, p.a)
-			ADDQ(p.astep, p.lower)
+			for _, a := range p.a {
+				ADDQ(p.astep, a)
+			}
 			ADDQ(p.bstep, p.b)
 		}
 	})

@@ -8,8 +8,8 @@ import (
 
 // vectorKernels are maps without transcendental functions.
 func vectorKernels() {
-	s, n := kernel("avx2Scale", "func(y []float32, a float32)", "avx2Scale is vectors.scale.", "y")
-	a := scalar("a")
+	s, n := kernel("Scale", "func(y []float32, a float32)", "vectors.scale", "y")
+	a := isa.scalar("a")
 	each(s, n, 4, func(s *vector) {
 		y := s.load("y")
 		VMULPS(a, y, y)
@@ -17,7 +17,7 @@ func vectorKernels() {
 	})
 	end()
 
-	s, n = kernel("avx2Add", "func(out, a, b []float32)", "avx2Add is vectors.add.", "out", "a", "b")
+	s, n = kernel("Add", "func(out, a, b []float32)", "vectors.add", "out", "a", "b")
 	each(s, n, 4, func(s *vector) {
 		a, b := s.load("a"), s.load("b")
 		VADDPS(b, a, a)
@@ -25,9 +25,9 @@ func vectorKernels() {
 	})
 	end()
 
-	s, n = kernel("avx2NormalizeSum", "func(out, x, w, next []float32, inv float32) float32", "avx2NormalizeSum is vectors.normalizeSum.", "out", "x", "w", "next")
-	inv := scalar("inv")
-	acc := []VecVirtual{zeroed(), zeroed(), zeroed(), zeroed()} // as avx2SumSquares: the same sum
+	s, n = kernel("NormalizeSum", "func(out, x, w, next []float32, inv float32) float32", "vectors.normalizeSum", "out", "x", "w", "next")
+	inv := isa.scalar("inv")
+	acc := []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()} // as avx2SumSquares: the same sum
 	each(s, n, 4, func(s *vector) {
 		next := s.load("next")
 		VFMADD231PS(next, next, acc[s.step])
@@ -39,9 +39,9 @@ func vectorKernels() {
 	Store(sumInto(acc), ReturnIndex(0))
 	end()
 
-	s, n = kernel("avx2NormGrad", "func(dx, x, dout, w []float32, inv, c float32)", "avx2NormGrad is vectors.normGrad.", "dx", "x", "dout", "w")
-	inv = scalar("inv")
-	c := scalar("c")
+	s, n = kernel("NormGrad", "func(dx, x, dout, w []float32, inv, c float32)", "vectors.normGrad", "dx", "x", "dout", "w")
+	inv = isa.scalar("inv")
+	c := isa.scalar("c")
 	each(s, n, 2, func(s *vector) {
 		d, w, x := s.load("dout"), s.load("w"), s.load("x")
 		VMULPS(inv, d, d)
@@ -51,8 +51,8 @@ func vectorKernels() {
 	})
 	end()
 
-	s, n = kernel("avx2WeightGrad", "func(dw, x, dout []float32, inv float32)", "avx2WeightGrad is vectors.weightGrad.", "dw", "x", "dout")
-	inv = scalar("inv")
+	s, n = kernel("WeightGrad", "func(dw, x, dout []float32, inv float32)", "vectors.weightGrad", "dw", "x", "dout")
+	inv = isa.scalar("inv")
 	each(s, n, 2, func(s *vector) {
 		w, x, d := s.load("dw"), s.load("x"), s.load("dout")
 		VMULPS(inv, x, x)
@@ -61,15 +61,15 @@ func vectorKernels() {
 	})
 	end()
 
-	turn("avx2Rotate", "rotate", false)
-	turn("avx2Unrotate", "unrotate", true)
+	turn("Rotate", "vectors.rotate", false)
+	turn("Unrotate", "vectors.unrotate", true)
 }
 
 func turn(name, field string, inverse bool) {
-	s, n := kernel(name, "func(lo, hi, xlo, xhi, cos, sin []float32)", name+" is vectors."+field+".", "lo", "hi", "xlo", "xhi", "cos", "sin")
+	s, n := kernel(name, "func(lo, hi, xlo, xhi, cos, sin []float32)", field, "lo", "hi", "xlo", "xhi", "cos", "sin")
 	each(s, n, 1, func(s *vector) {
 		a, b, cos, sin := s.load("xlo"), s.load("xhi"), s.load("cos"), s.load("sin")
-		lo, hi := YMM(), YMM()
+		lo, hi := isa.new(), isa.new()
 		VMULPS(cos, a, lo)
 		VMULPS(cos, b, hi)
 		if inverse {
@@ -86,9 +86,9 @@ func turn(name, field string, inverse bool) {
 }
 
 func reductions() {
-	four := func() []VecVirtual { return []VecVirtual{zeroed(), zeroed(), zeroed(), zeroed()} }
+	four := func() []VecVirtual { return []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()} }
 
-	s, n := kernel("avx2SumSquares", "func(x []float32) float32", "avx2SumSquares is vectors.sumSquares.", "x")
+	s, n := kernel("SumSquares", "func(x []float32) float32", "vectors.sumSquares", "x")
 	acc := four()
 	each(s, n, 4, func(s *vector) {
 		x := s.load("x")
@@ -97,7 +97,7 @@ func reductions() {
 	Store(sumInto(acc), ReturnIndex(0))
 	end()
 
-	s, n = kernel("avx2Dot3", "func(x, y, w []float32) float32", "avx2Dot3 is vectors.dot3.", "x", "y", "w")
+	s, n = kernel("Dot3", "func(x, y, w []float32) float32", "vectors.dot3", "x", "y", "w")
 	acc = four()
 	each(s, n, 4, func(s *vector) {
 		x, y, w := s.load("x"), s.load("y"), s.load("w")
@@ -107,14 +107,13 @@ func reductions() {
 	Store(sumInto(acc), ReturnIndex(0))
 	end()
 
-	sumSquares64()
 	maximum()
 }
 
 // sumSquares64 widens before it multiplies.
 func sumSquares64() {
-	s, n := kernel("avx2SumSquares64", "func(x []float32) float64", "avx2SumSquares64 is vectors.sumSquares64.", "x")
-	acc := []VecVirtual{zeroed(), zeroed(), zeroed(), zeroed()}
+	s, n := kernel("SumSquares64", "func(x []float32) float64", "vectors.sumSquares64", "x")
+	acc := []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()}
 	each(s, n, 2, func(s *vector) {
 		x := s.load("x")
 		lo, hi, upper := YMM(), YMM(), XMM()
@@ -137,7 +136,7 @@ func sumSquares64() {
 }
 
 func maximum() {
-	s, n := kernel("avx2Max", "func(x []float32) float32", "avx2Max is vectors.maxOf.", "x")
+	s, n := kernel("Max", "func(x []float32) float32", "vectors.maxOf", "x")
 	m := newLargest(4)
 	each(s, n, 4, func(s *vector) { m.see(s, "x") })
 	Store(m.total(), ReturnIndex(0))
@@ -150,32 +149,27 @@ type largest []VecVirtual
 func newLargest(n int) largest {
 	m := make(largest, n)
 	for i := range m {
-		m[i] = YMM()
-		VMOVUPS(word(0xff800000), m[i])
+		m[i] = isa.set(word(0xff800000))
 	}
 	return m
 }
 
 func (m largest) see(s *vector, name string) {
-	if s.mask == nil {
-		VMAXPS(s.mem(name), m[s.step], m[s.step])
-		return
+	switch v := m[s.step]; {
+	case s.mask == nil:
+		VMAXPS(s.mem(name), v, v)
+	case isa.wide():
+		VMAXPS(s.mem(name), v, s.mask, v)
+	default:
+		x := s.load(name)
+		VBLENDVPS(s.mask, x, v, x)
+		VMAXPS(x, v, v)
 	}
-	x := s.load(name)
-	VBLENDVPS(s.mask, x, m[s.step], x)
-	VMAXPS(x, m[s.step], m[s.step])
 }
 
 func (m largest) total() Register {
 	for _, v := range m[1:] {
 		VMAXPS(v, m[0], m[0])
 	}
-	hi, lo := XMM(), m[0].AsX()
-	VEXTRACTF128(Imm(1), m[0], hi)
-	VMAXPS(hi, lo, lo)
-	VMOVHLPS(lo, lo, hi)
-	VMAXPS(hi, lo, lo)
-	VMOVSHDUP(lo, hi)
-	VMAXSS(hi, lo, lo)
-	return lo
+	return isa.reduced(m[0], VMAXPS, func(o ...Op) { VMAXSS(o...) })
 }
