@@ -35,6 +35,17 @@ func family() (maker string, number uint32) {
 	return string(name), number
 }
 
+// secondCache returns the bytes of a core's second cache.
+func secondCache() int {
+	const leaf = 0x80000006
+	if last, _, _, _ := cpuid(0x80000000); last >= leaf {
+		if _, _, c, _ := cpuid(leaf); c>>16 > 0 {
+			return int(c>>16) << 10
+		}
+	}
+	return 512 << 10
+}
+
 // bringsHalves says whether memory is quick enough, beside the multiply-adds, for
 // products of halves to take less time: so measured on Zen 4, which shares its family with
 // Zen 3. On Intel's Sapphire Rapids they take 3 to 10 % more on a core, and 25 % on twelve.
@@ -84,8 +95,8 @@ var avx2 = vectors{
 	tilePacked: avx2TilePacked,
 	outer:      avx2Outer,
 	outerCols:  24,
-	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth) },
-		across6: avx2Across6Scaled, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, fetch: avx2Fetch, unload: avx2Unload},
+	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth) }, cache: secondCache() * 5 / 8,
+		across6: avx2Across6Scaled, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, unload: avx2Unload},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6: avx2Across6,
 	along:   perType(avx2AlongF32, avx2AlongF16, avx2AlongBF16),

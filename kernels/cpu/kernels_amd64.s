@@ -577,15 +577,32 @@ overwrite:
 	VZEROUPPER
 	RET
 
-// func avx2AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
+// func avx2AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32, far *float32, ldfar int, rows int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·avx2AddTo(SB), NOSPLIT|NOFRAME, $0-48
+TEXT ·avx2AddTo(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ panels+0(FP), AX
 	MOVQ a+16(FP), CX
 	MOVQ c+32(FP), DX
 	MOVQ ahead+40(FP), BX
+	MOVQ far+48(FP), R8
+	MOVQ ldfar+56(FP), R9
+	SHLQ $0x02, R9
 
 panel:
+	MOVQ  rows+64(FP), SI
+	TESTQ SI, SI
+	JZ    fetched
+
+fetch:
+	PREFETCHT1 (R8)
+	PREFETCHT1 64(R8)
+	PREFETCHT1 128(R8)
+	PREFETCHT1 192(R8)
+	ADDQ       R9, R8
+	DECQ       SI
+	JNZ        fetch
+
+fetched:
 	MOVQ   k+8(FP), SI
 	MOVQ   b+24(FP), DI
 	VXORPS Y4, Y4, Y4
@@ -830,16 +847,33 @@ store:
 	VZEROUPPER
 	RET
 
-// func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
+// func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32, far *float32, ldfar int, rows int)
 // Requires: AVX, FMA3, MMX+
-TEXT ·avx2AddToBoth(SB), NOSPLIT|NOFRAME, $0-64
+TEXT ·avx2AddToBoth(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ panels+0(FP), AX
 	MOVQ a+16(FP), CX
 	MOVQ c+32(FP), DX
 	MOVQ ahead+56(FP), BX
 	MOVQ d+40(FP), SI
+	MOVQ far+64(FP), R9
+	MOVQ ldfar+72(FP), R10
+	SHLQ $0x02, R10
 
 panel:
+	MOVQ  rows+80(FP), DI
+	TESTQ DI, DI
+	JZ    fetched
+
+fetch:
+	PREFETCHT1 (R9)
+	PREFETCHT1 64(R9)
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	ADDQ       R10, R9
+	DECQ       DI
+	JNZ        fetch
+
+fetched:
 	MOVQ   k+8(FP), DI
 	MOVQ   b+24(FP), R8
 	VXORPS Y4, Y4, Y4
@@ -1318,24 +1352,6 @@ overwrite:
 	DECQ         BX
 	JNZ          overwrite
 	VZEROUPPER
-	RET
-
-// func avx2Fetch(c *float32, ldc int, rows int)
-// Requires: MMX+
-TEXT ·avx2Fetch(SB), NOSPLIT|NOFRAME, $0-24
-	MOVQ c+0(FP), AX
-	MOVQ ldc+8(FP), CX
-	MOVQ rows+16(FP), DX
-	SHLQ $0x02, CX
-
-loop:
-	PREFETCHT1 (AX)
-	PREFETCHT1 64(AX)
-	PREFETCHT1 128(AX)
-	PREFETCHT1 192(AX)
-	ADDQ       CX, AX
-	DECQ       DX
-	JNZ        loop
 	RET
 
 // func avx2Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
@@ -6267,15 +6283,32 @@ overwrite:
 	VZEROUPPER
 	RET
 
-// func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
+// func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32, far *float32, ldfar int, rows int)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·avx512AddTo(SB), NOSPLIT|NOFRAME, $0-48
+TEXT ·avx512AddTo(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ panels+0(FP), AX
 	MOVQ a+16(FP), CX
 	MOVQ c+32(FP), DX
 	MOVQ ahead+40(FP), BX
+	MOVQ far+48(FP), R9
+	MOVQ ldfar+56(FP), R10
+	SHLQ $0x02, R10
 
 panel:
+	MOVQ  rows+64(FP), SI
+	TESTQ SI, SI
+	JZ    fetched
+
+fetch:
+	PREFETCHT1 (R9)
+	PREFETCHT1 64(R9)
+	PREFETCHT1 128(R9)
+	PREFETCHT1 192(R9)
+	ADDQ       R10, R9
+	DECQ       SI
+	JNZ        fetch
+
+fetched:
 	MOVQ   k+8(FP), SI
 	MOVQ   b+24(FP), DI
 	MOVQ   SI, R8
@@ -6528,16 +6561,33 @@ store:
 	VZEROUPPER
 	RET
 
-// func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
+// func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32, far *float32, ldfar int, rows int)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
-TEXT ·avx512AddToBoth(SB), NOSPLIT|NOFRAME, $0-64
+TEXT ·avx512AddToBoth(SB), NOSPLIT|NOFRAME, $0-88
 	MOVQ panels+0(FP), AX
 	MOVQ a+16(FP), CX
 	MOVQ c+32(FP), DX
 	MOVQ ahead+56(FP), BX
 	MOVQ d+40(FP), SI
+	MOVQ far+64(FP), R10
+	MOVQ ldfar+72(FP), R11
+	SHLQ $0x02, R11
 
 panel:
+	MOVQ  rows+80(FP), DI
+	TESTQ DI, DI
+	JZ    fetched
+
+fetch:
+	PREFETCHT1 (R10)
+	PREFETCHT1 64(R10)
+	PREFETCHT1 128(R10)
+	PREFETCHT1 192(R10)
+	ADDQ       R11, R10
+	DECQ       DI
+	JNZ        fetch
+
+fetched:
 	MOVQ   k+8(FP), DI
 	MOVQ   b+24(FP), R8
 	MOVQ   DI, R9

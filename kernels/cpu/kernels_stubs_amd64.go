@@ -11,19 +11,16 @@ func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha fl
 func avx2Tile(k int, a *float32, arow int, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 // avx2AddTo is strassenVectors.addTo.
-func avx2AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
+func avx2AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32, far *float32, ldfar int, rows int)
 
 // avx2AddToBoth is strassenVectors.addToBoth.
-func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
+func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32, far *float32, ldfar int, rows int)
 
 // avx2Sums is strassenVectors.sums.
 func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
 
 // avx2Unload is strassenVectors.unload.
 func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
-
-// avx2Fetch is strassenVectors.fetch.
-func avx2Fetch(c *float32, ldc int, rows int)
 
 // avx2Outer is vectors.outer.
 func avx2Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
@@ -152,10 +149,10 @@ func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep in
 func avx512TileTall(k int, a *float32, arow int, astep int, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 // avx512AddTo is strassenVectors.addTo.
-func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32)
+func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32, far *float32, ldfar int, rows int)
 
 // avx512AddToBoth is strassenVectors.addToBoth.
-func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32)
+func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32, far *float32, ldfar int, rows int)
 
 // avx512Sums is strassenVectors.sums.
 func avx512Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)

@@ -40,7 +40,7 @@ func productNeed(v *vectors, o *kernels.Product) need {
 	default:
 		g := gemmNeed(m, n, depth)
 		if useful(v, m, n, depth) {
-			s := strassenNeed(n, depth)
+			s := strassenNeed(v, n, depth)
 			g = need{max(g.shared, s.shared), max(g.private, s.private)}
 		}
 		n1.shared += g.shared

@@ -1,6 +1,9 @@
 package cpu
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // Strassen's product (1969): with both factors and the result cut into halves each
 // way, seven products of halves do what eight do otherwise.
@@ -30,8 +33,7 @@ const (
 	blockCols = 2 * halfCols // of a block of C
 	pairRows  = 2 * tileRows // two panels, one of either half
 
-	strassenDepth = 1040      // of both halves of a block together, at most
-	pairsCache    = 256 << 10 // bytes of packed pairs per task, a share of the second cache
+	strassenDepth = 1040 // of both halves of a block together, at most
 )
 
 // strassenVectors are an instruction set's loops for it.
@@ -39,6 +41,9 @@ type strassenVectors struct {
 	// worth says for which sizes less time is taken by the eighth product than by
 	// what is done in its stead.
 	worth func(m, n, depth int) bool
+	// cache is how many bytes of the second cache a task's packed pairs may take. What is
+	// packed of the right factor, more than that cache holds, is read once for each task.
+	cache int
 	// across6 is vectors.across6 with a factor for each row.
 	across6 func(dst *float32, src *byte, stride, k int, scales *float32)
 	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
@@ -46,12 +51,10 @@ type strassenVectors struct {
 	// addTo adds tiles of A·B, packed and k deep, to a block: one for each panel of A,
 	// in every other six rows from c on. addToBoth adds them at c, and times sign at d.
 	// Tiles have halfCols columns, or tileCols where narrow is set. Both ask for what is
-	// ahead.
-	addTo     func(panels, k int, a, b, c, ahead *float32)
-	addToBoth func(panels, k int, a, b, c, d *float32, sign float32, ahead *float32)
+	// ahead, in order, and for each panel for blockCols columns of so many rows from far on.
+	addTo     func(panels, k int, a, b, c, ahead, far *float32, ldfar, rows int)
+	addToBoth func(panels, k int, a, b, c, d *float32, sign float32, ahead, far *float32, ldfar, rows int)
 	narrow    bool
-	// fetch asks for blockCols columns of so many rows.
-	fetch func(c *float32, ldc, rows int)
 	// unload moves rows > 0 of a block to C: each times a factor, plus C's old value
 	// where add is set. It leaves zeros in the block.
 	unload func(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
@@ -129,10 +132,11 @@ func (x *halves) packRight(w *worker, dst []float32, j int) {
 			clear(to[panel:][n*tileCols : x.h*tileCols])
 		}
 	}
+	// In this order what is packed asks for what is packed next.
 	quarter(onlyX, x.p, j)
-	quarter(onlyY, x.p+x.h, j+halfCols)
 	quarter(lessUY, x.p, j+halfCols)
 	quarter(lessVX, x.p+x.h, j)
+	quarter(onlyY, x.p+x.h, j+halfCols)
 	x.addUp(dst, size, size)
 }
 
@@ -201,20 +205,41 @@ func (x *halves) scale(i int) (scale, factor float32) {
 	return float32(math.Ldexp(1, -e)), float32(math.Ldexp(1, e))
 }
 
+// rowsAhead are rows of blockCols columns that will be needed: so many for each pair of
+// panels of the product that asks for them. Elsewhere than beside arithmetic, asking takes
+// as long as waiting.
+type rowsAhead struct {
+	at           *float32
+	stride, each int
+}
+
+// portion is a part of memory in one piece, for a product that starts when so much of all
+// is done.
+func portion(data []byte, done, all int) rowsAhead {
+	const row = 4 * blockCols
+	n := len(data) / row
+	if n == 0 {
+		return rowsAhead{}
+	}
+	return rowsAhead{(*float32)(unsafe.Pointer(&data[n*done/all*row])), blockCols, ceil(n, all)}
+}
+
 // multiply adds a product to a block of zeros, for so many pairs, which lie in left as
 // packLeft leaves them; a block of columns lies in right, before what is needed next.
-func (x *halves) multiply(pairs int, left []float32, apart int, right, block []float32, between func(n int)) {
+// ahead says what the n-th product asks for; it may be nil.
+func (x *halves) multiply(pairs int, left []float32, apart int, right, block []float32, ahead func(n int) rowsAhead) {
 	for n := range seven {
 		next := right[min(halfCols*x.h, len(right)-1):]
-		x.product(n, pairs, left[seven[n].a*apart:], right, block, next)
-		right = next
-		if between != nil {
-			between(n)
+		var far rowsAhead
+		if ahead != nil {
+			far = ahead(n)
 		}
+		x.product(n, pairs, left[seven[n].a*apart:], right, block, next, far)
+		right = next
 	}
 }
 
-func (x *halves) product(n, pairs int, left, right, block, next []float32) {
+func (x *halves) product(n, pairs int, left, right, block, next []float32, far rowsAhead) {
 	s, v := &seven[n], x.v.strassen
 	quarter := func(q int) []float32 { return block[q/2*tileRows*blockCols+q%2*halfCols:] }
 	c, width := quarter(s.c), halfCols
@@ -224,10 +249,11 @@ func (x *halves) product(n, pairs int, left, right, block, next []float32) {
 	for at := 0; at < halfCols; at += width {
 		b, ahead := &right[at*x.h], &next[min(at*x.h, len(next)-1)]
 		if s.d < 0 {
-			v.addTo(pairs, x.h, &left[0], b, &c[at], ahead)
+			v.addTo(pairs, x.h, &left[0], b, &c[at], ahead, far.at, far.stride, far.each)
 		} else {
-			v.addToBoth(pairs, x.h, &left[0], b, &c[at], &quarter(s.d)[at], s.sign, ahead)
+			v.addToBoth(pairs, x.h, &left[0], b, &c[at], &quarter(s.d)[at], s.sign, ahead, far.at, far.stride, far.each)
 		}
+		far.each = 0
 	}
 }
 
@@ -235,18 +261,18 @@ func (x *halves) product(n, pairs int, left, right, block, next []float32) {
 type strassen gemm
 
 // pairsAtOnce returns how many pairs a task packs, at most.
-func pairsAtOnce(depth int) int { return max(2, pairsCache/4/leftSize(half(depth))) }
+func (s *strassenVectors) pairsAtOnce(depth int) int { return max(2, s.cache/4/leftSize(half(depth))) }
 
 // strassenCols returns how many columns are packed at a time.
 func strassenCols(n, depth int) int {
 	return min(n/blockCols, max(1, packBudget/rightSize(half(depth)))) * blockCols
 }
 
-func strassenNeed(n, depth int) need {
-	h := half(depth)
+func strassenNeed(v *vectors, n, depth int) need {
+	h, pairs := half(depth), v.strassen.pairsAtOnce(depth)
 	return need{
 		shared:  strassenCols(n, depth) / blockCols * rightSize(h),
-		private: aligned(pairRows) + pairsAtOnce(depth)*(pairRows*blockCols+aligned(pairRows)+leftSize(h)),
+		private: aligned(pairRows) + pairs*(pairRows*blockCols+aligned(pairRows)+leftSize(h)),
 	}
 }
 
@@ -257,7 +283,7 @@ func (g *strassen) run(p *pool, mem []float32) int {
 	g.halves = halves{v: g.v, terms: g.terms, m: g.m, depth: g.depth, h: half(g.depth)}
 	for g.j0 = 0; g.j0 < end; g.j0 += cols {
 		g.nb = min(cols, end-g.j0)
-		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), pairsAtOnce(g.depth), len(p.workers))
+		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), g.v.strassen.pairsAtOnce(g.depth), len(p.workers))
 		g.over = min(ceil(len(p.workers), len(g.cuts)-1), g.nb/blockCols)
 		for g.halves.p = 0; g.halves.p < g.depth; g.halves.p += 2 * g.halves.h {
 			p.run((*strassenPack)(g), g.nb/blockCols)
@@ -299,36 +325,45 @@ func (g *strassenMultiply) do(w *worker, task int) {
 	}
 	for b := b0; b < b1; b++ {
 		c := g.c[row*g.ldc+g.j0+b*blockCols:]
-		x.multiply(pairs, mem, apart, g.packB[b*rightSize(x.h):], block, func(n int) {
-			g.fetch(c, m, n)
-			g.fetchNext(row+m, m, n, b-b0, b1-b0)
+		x.multiply(pairs, mem, apart, g.packB[b*rightSize(x.h):], block, func(n int) rowsAhead {
+			if n < leftAhead {
+				return g.nextLeft(row+m, pairs, (b-b0)*leftAhead+n, (b1-b0)*leftAhead)
+			}
+			return rowsOfC(c, g.ldc, pairs, n)
 		})
 		g.v.strassen.unload(&c[0], g.ldc, &block[0], m, &factors[0], add)
 	}
 }
 
-// fetch asks for a part of C's rows while a product is done that is not the last one:
-// they are there when the block is moved to them.
-func (g *strassenMultiply) fetch(c []float32, m, n int) {
-	if first, last := max(0, n-2)*m/4, min(4, max(0, n-1))*m/4; first < last {
-		g.v.strassen.fetch(&c[first*g.ldc], g.ldc, last-first)
-	}
+// leftAhead is how many products ask for the left factor's next rows; the others do for
+// those of C, to which the block is moved after them.
+const leftAhead = 3
+
+func rowsOfC(c []float32, ldc, pairs, n int) rowsAhead {
+	const each = pairRows / (packedSums - leftAhead)
+	return rowsAhead{&c[min((n-leftAhead)*each*pairs*ldc, len(c)-1)], ldc, each}
 }
 
-// fetchNext asks for a part of the m rows from one on, which the next task packs: some
-// columns while block b of so many is worked on, of these some rows after each product.
-func (g *strassenMultiply) fetchNext(row, m, n, b, blocks int) {
-	m = min(m, g.m-row)
-	first, last := n*m/packedSums, (n+1)*m/packedSums
-	if first >= last {
-		return
+// nextLeft are part n of so many of the rows from one on, which the next task packs. There
+// may be fewer than it takes for granted, and in its last columns less to a row: what is
+// asked for in vain does no harm.
+func (g *strassenMultiply) nextLeft(row, pairs, n, parts int) (ahead rowsAhead) {
+	if row >= g.m {
+		return ahead
 	}
-	x := &g.halves
-	eachTerm(x.terms, x.p, min(2*x.h, x.depth-x.p), func(t *term, from, at, part int) {
-		for j := 0; j < part; j += blockCols {
-			if (at+j)*blocks/(2*x.h) == b {
-				g.v.strassen.fetch(&floats(t.left.at(row+first, from+j))[0], t.left.stride, last-first)
-			}
+	x, units := &g.halves, 0
+	each := func(f func(t *term, from, n int)) {
+		eachTerm(x.terms, x.p, min(2*x.h, x.depth-x.p), func(t *term, from, _, part int) { f(t, from, ceil(part, blockCols)) })
+	}
+	each(func(_ *term, _, n int) { units += n })
+	rows := pairs * pairRows // of each unit of blockCols columns
+	first := n * units * rows / parts
+	unit, at := first/rows, row+first%rows
+	each(func(t *term, from, n int) {
+		if 0 <= unit && unit < n && at < g.m {
+			ahead = rowsAhead{&floats(t.left.at(at, from+unit*blockCols))[0], t.left.stride, ceil(units*pairRows, parts)}
 		}
+		unit -= n
 	})
+	return ahead
 }

@@ -8,9 +8,12 @@ import "graft/kernels"
 
 const (
 	halvesWords = 640     // words of a block of logits: the depth of its product with W
-	halvesPairs = 4       // pairs of panels per task
 	halvesPack  = 1 << 19 // elements of weights that are packed at a time
 )
+
+// lossPairs returns how many pairs of panels a task has: a block of their logits takes as
+// much of the second cache as they take themselves.
+func (s *strassenVectors) lossPairs() int { return ceil(s.pairsAtOnce(halvesWords), 2) }
 
 // lossHalves is what a crossEntropy has for it.
 type lossHalves struct {
@@ -53,10 +56,10 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 			shared += ceil(words, halvesWords) * t.X.Cols / blockCols * rightSize(halvesWords/2)
 		}
 	}
-	rows := halvesPairs * pairRows
+	rows := v.strassen.lossPairs() * pairRows
 	return need{
 		shared:  aligned(shared),
-		private: rows*(2*halvesWords+blockCols) + 2*aligned(rows) + halvesPairs*leftSize(halvesWords/2),
+		private: rows*(2*halvesWords+blockCols) + 2*aligned(rows) + v.strassen.lossPairs()*leftSize(halvesWords/2),
 	}
 }
 
@@ -68,7 +71,7 @@ func (b *Backend) lossHalves(c *crossEntropy) {
 	x.packX, x.factors = take(&x.mem, blocks*x.pairs*leftSize(x.h)), take(&x.mem, blocks*x.pairs*pairRows)
 	x.packW = take(&x.mem, step/blockCols*blocks*rightSize(x.h))
 	x.packT = x.mem
-	x.cuts = guided(x.cuts[:0], x.pairs, halvesPairs, len(b.pool.workers))
+	x.cuts = guided(x.cuts[:0], x.pairs, c.v.strassen.lossPairs(), len(b.pool.workers))
 
 	c.run(b.pool, lossPackPairs, x.pairs)
 	for end := c.vocab / blockCols * blockCols; c.words0 < end; c.words0 += c.wordsN {
@@ -147,7 +150,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 	first := pair * pairRows
 	n := min(pairs*pairRows, c.n-first)
 	mem := w.private
-	rows := halvesPairs * pairRows
+	rows := c.v.strassen.lossPairs() * pairRows
 	z, capped := take(&mem, rows*halvesWords), take(&mem, rows*halvesWords)
 	block, factors, scales := take(&mem, rows*blockCols), take(&mem, rows), take(&mem, pairRows)
 	clear(block)
@@ -169,23 +172,44 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 				g.packLeft(mem[p*tileRows*g.h:], apart, p*pairRows, scales, factors[p*pairRows:][:pairRows])
 			}
 			for j := 0; j < t.x.cols; j += blockCols {
-				g.multiply(pairs, mem, apart, packT, block, nil)
-				c.v.strassen.unload(&t.dx.row(first)[j], t.dx.stride, &block[0], n, &factors[0], c.words0+run > 0)
+				dx := t.dx.data[first*t.dx.stride+j:]
+				g.multiply(pairs, mem, apart, packT, block, func(n int) rowsAhead {
+					if n < leftAhead {
+						return rowsAhead{}
+					}
+					return rowsOfC(dx, t.dx.stride, pairs, n)
+				})
+				c.v.strassen.unload(&dx[0], t.dx.stride, &block[0], n, &factors[0], c.words0+run > 0)
 				packT = packT[rightSize(g.h):]
 			}
 		}
 	}
 }
 
+// wordsAhead returns the weights of the words that are packed next.
+func (c *crossEntropy) wordsAhead() []byte {
+	w := &c.terms[0].w
+	from := c.words0 + c.wordsN
+	to := min(from+c.wordsN, c.vocab)
+	if from >= to {
+		return nil
+	}
+	return w.at(from, 0)[:w.dtype.Bytes(w.stride)*(to-from-1)]
+}
+
 // logitsByHalves is logits for some pairs of panels.
 func (c *crossEntropy) logitsByHalves(z, block []float32, pair, pairs, n, word0, words int) {
 	x := &c.halves
 	blocks := ceil(c.depth, 2*x.h)
+	cold := c.wordsAhead()
 	for j := 0; j < words; j += blockCols {
 		for i := range blocks {
 			l := c.logitHalves(i * 2 * x.h)
 			left := x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:]
-			l.multiply(pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, nil)
+			l.multiply(pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, func(n int) rowsAhead {
+				all := c.wordsN / blockCols * blocks * packedSums // products of a pair
+				return portion(cold, pair*all+(((word0+j)/blockCols*blocks+i)*packedSums+n)*pairs, x.pairs*all)
+			})
 			c.v.strassen.unload(&z[j], halvesWords, &block[0], n, &x.factors[(i*x.pairs+pair)*pairRows], i > 0)
 		}
 	}

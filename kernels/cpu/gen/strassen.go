@@ -8,8 +8,8 @@ import (
 
 // strassen are micro-kernels that add to one place or two, and the loops around them.
 func strassen() {
-	blockTiles("AddTo", "func(panels, k int, a, b, c, ahead *float32)", false)
-	blockTiles("AddToBoth", "func(panels, k int, a, b, c, d *float32, sign float32, ahead *float32)", true)
+	blockTiles("AddTo", "func(panels, k int, a, b, c, ahead, far *float32, ldfar, rows int)", false)
+	blockTiles("AddToBoth", "func(panels, k int, a, b, c, d *float32, sign float32, ahead, far *float32, ldfar, rows int)", true)
 
 	s, n := kernel("Sums", "func(x, y, u, v, xy, ux, vy []float32)", "strassenVectors.sums", "x", "y", "u", "v", "xy", "ux", "vy")
 	each(s, n, 2, func(s *vector) {
@@ -54,21 +54,6 @@ func strassen() {
 	JZ(LabelRef("overwrite"))
 	each("adding", func(v VecVirtual, c Mem) { VFMADD213PS(c, factor, v) })
 	each("overwrite", func(v VecVirtual, _ Mem) { VMULPS(factor, v, v) })
-
-	if isa.wide() {
-		return
-	}
-	declare("Fetch", "func(c *float32, ldc, rows int)", "strassenVectors.fetch")
-	c, ldc, rows = Load(Param("c"), GP64()), Load(Param("ldc"), GP64()), Load(Param("rows"), GP64())
-	SHLQ(Imm(2), ldc)
-	Label("loop")
-	for at := 0; at < blockLine; at += 64 {
-		PREFETCHT1(Mem{Base: c, Disp: at})
-	}
-	ADDQ(ldc, c)
-	DECQ(rows)
-	JNZ(LabelRef("loop"))
-	RET()
 }
 
 // blockTiles goes down the panels of a left factor, each of which makes a tile of
@@ -85,7 +70,20 @@ func blockTiles(name, signature string, both bool) {
 		lines = 4
 	}
 	p := newPanels(a, GP64(), ahead, lines)
+	far, ldfar, row := Load(Param("far"), GP64()), Load(Param("ldfar"), GP64()), GP64()
+	SHLQ(Imm(2), ldfar)
 	Label("panel")
+	load("rows", row)
+	TESTQ(row, row)
+	JZ(LabelRef("fetched"))
+	Label("fetch")
+	for at := 0; at < blockLine; at += 64 {
+		PREFETCHT1(Mem{Base: far, Disp: at})
+	}
+	ADDQ(ldfar, far)
+	DECQ(row)
+	JNZ(LabelRef("fetch"))
+	Label("fetched")
 	load("k", k)
 	load("b", p.b[0])
 	if isa.wide() {
