@@ -3,6 +3,8 @@ package cpu
 import (
 	"math"
 	"unsafe"
+
+	"graft/kernels"
 )
 
 // Strassen's product (1969): with both factors and the result cut into halves each
@@ -213,15 +215,39 @@ type rowsAhead struct {
 	stride, each int
 }
 
-// portion is a part of memory in one piece, for a product that starts when so much of all
-// is done.
-func portion(data []byte, done, all int) rowsAhead {
-	const row = 4 * blockCols
-	n := len(data) / row
-	if n == 0 {
-		return rowsAhead{}
+// cold are weights that are packed later. To read them from memory takes longer than to
+// pack them, so that is asked for beside other arithmetic.
+type cold [3][]byte
+
+// upcoming returns the weights of the first of some operations that packs.
+func upcoming(ops []kernels.Op) (c cold) {
+	const far = 8 // operations
+	for _, op := range ops[:min(far, len(ops))] {
+		if o, ok := op.(*kernels.Product); ok && o.Out.Rows > fewRows && o.Out.Cols > fewCols {
+			for i := range min(len(c), len(o.Terms)) {
+				c[i] = weightsOf(o.Terms[i].W).data
+			}
+			break
+		}
 	}
-	return rowsAhead{(*float32)(unsafe.Pointer(&data[n*done/all*row])), blockCols, ceil(n, all)}
+	return c
+}
+
+// portion is a part of them, for a product that starts when so much of all is done.
+func (c *cold) portion(done, all int) rowsAhead {
+	const line, row = 64, 4 * blockCols
+	size := 0
+	for _, data := range c {
+		size += len(data)
+	}
+	at := size * done / all / line * line
+	for _, data := range c {
+		if at < len(data) {
+			return rowsAhead{(*float32)(unsafe.Pointer(&data[at])), blockCols, ceil(size, all*row)}
+		}
+		at -= len(data)
+	}
+	return rowsAhead{}
 }
 
 // multiply adds a product to a block of zeros, for so many pairs, which lie in left as
@@ -326,21 +352,24 @@ func (g *strassenMultiply) do(w *worker, task int) {
 	for b := b0; b < b1; b++ {
 		c := g.c[row*g.ldc+g.j0+b*blockCols:]
 		x.multiply(pairs, mem, apart, g.packB[b*rightSize(x.h):], block, func(n int) rowsAhead {
-			if n < leftAhead {
+			switch {
+			case n < leftAhead:
 				return g.nextLeft(row+m, pairs, (b-b0)*leftAhead+n, (b1-b0)*leftAhead)
+			case n < leftAhead+ofC:
+				return rowsOfC(c, g.ldc, pairs, n)
 			}
-			return rowsOfC(c, g.ldc, pairs, n)
+			return g.cold.portion(g.cuts[i]*blocks+b*pairs, g.cuts[len(g.cuts)-1]*blocks)
 		})
 		g.v.strassen.unload(&c[0], g.ldc, &block[0], m, &factors[0], add)
 	}
 }
 
-// leftAhead is how many products ask for the left factor's next rows; the others do for
-// those of C, to which the block is moved after them.
-const leftAhead = 3
+// leftAhead products ask for the left factor's next rows, ofC for those of C, to which the
+// block is moved after them.
+const leftAhead, ofC = 2, 4
 
 func rowsOfC(c []float32, ldc, pairs, n int) rowsAhead {
-	const each = pairRows / (packedSums - leftAhead)
+	const each = pairRows / ofC
 	return rowsAhead{&c[min((n-leftAhead)*each*pairs*ldc, len(c)-1)], ldc, each}
 }
 

@@ -174,7 +174,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 			for j := 0; j < t.x.cols; j += blockCols {
 				dx := t.dx.data[first*t.dx.stride+j:]
 				g.multiply(pairs, mem, apart, packT, block, func(n int) rowsAhead {
-					if n < leftAhead {
+					if n < leftAhead || n >= leftAhead+ofC {
 						return rowsAhead{}
 					}
 					return rowsOfC(dx, t.dx.stride, pairs, n)
@@ -201,14 +201,14 @@ func (c *crossEntropy) wordsAhead() []byte {
 func (c *crossEntropy) logitsByHalves(z, block []float32, pair, pairs, n, word0, words int) {
 	x := &c.halves
 	blocks := ceil(c.depth, 2*x.h)
-	cold := c.wordsAhead()
+	next := cold{c.wordsAhead()}
 	for j := 0; j < words; j += blockCols {
 		for i := range blocks {
 			l := c.logitHalves(i * 2 * x.h)
 			left := x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:]
 			l.multiply(pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, func(n int) rowsAhead {
 				all := c.wordsN / blockCols * blocks * packedSums // products of a pair
-				return portion(cold, pair*all+(((word0+j)/blockCols*blocks+i)*packedSums+n)*pairs, x.pairs*all)
+				return next.portion(pair*all+(((word0+j)/blockCols*blocks+i)*packedSums+n)*pairs, x.pairs*all)
 			})
 			c.v.strassen.unload(&z[j], halvesWords, &block[0], n, &x.factors[(i*x.pairs+pair)*pairRows], i > 0)
 		}
