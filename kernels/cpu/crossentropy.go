@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"slices"
 
 	"graft/kernels"
 )
@@ -92,24 +93,38 @@ func crossEntropyNeed(v *vectors, o *kernels.CrossEntropy) need {
 	if v.blas.takes(n, vocab, depth) {
 		return v.blas.lossNeed(n, vocab, depth, widest)
 	}
+	anyDW := slices.ContainsFunc(o.Terms, func(t kernels.HeadTerm) bool { return t.DW != nil })
+	var n1 need
+	byHalves := lossByHalves(v, o, n, vocab, depth)
+	if byHalves {
+		n1 = lossHalvesNeed(v, o, n, vocab, depth)
+	}
+	n1.shared += 5 * aligned(n)
+	n1.private = max(n1.private, widest)
+	if !plainly(byHalves, vocab, anyDW) {
+		return n1
+	}
 	words := lossWordsAtOnce(depth, vocab)
-	halves := lossHalvesNeed(v, o, n, vocab, depth)
-	shared := halves.shared + aligned(ceil(n, tileRows)*tileRows*depth) + aligned(words*depth) + 5*aligned(n)
-	anyDW := false
+	n1.private = max(n1.private, 2*lossRows*tileRows*lossWords+aligned(widest))
+	n1.shared += aligned(ceil(n, tileRows)*tileRows*depth) + aligned(words*depth)
 	for _, t := range o.Terms {
 		padded := ceil(t.X.Cols, tileCols) * tileCols
 		if t.DX != nil {
-			shared += aligned(padded * words)
+			n1.shared += aligned(padded * words)
 		}
 		if t.DW != nil {
-			shared += aligned(padded * n)
-			anyDW = true
+			n1.shared += aligned(padded * n)
 		}
 	}
 	if anyDW {
-		shared += aligned(n*lossWords + tileRows)
+		n1.shared += aligned(n*lossWords + tileRows)
 	}
-	return need{shared: shared, private: max(halves.private, 2*lossRows*tileRows*lossWords+aligned(widest))}
+	return n1
+}
+
+// plainly says whether some of the products are computed the plain way.
+func plainly(byHalves bool, vocab int, trained bool) bool {
+	return !byHalves || vocab%blockCols > 0 || trained
 }
 
 func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
@@ -126,10 +141,13 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 		return
 	}
 
-	c.pack(mem)
+	byHalves := lossByHalves(c.v, o, c.n, c.vocab, c.depth)
+	if plainly(byHalves, c.vocab, c.dw) {
+		mem = c.pack(mem)
+	}
 	c.words0 = 0
-	if lossByHalves(c.v, o, c.n, c.vocab, c.depth) {
-		b.lossHalves(c)
+	if byHalves {
+		b.lossHalves(c, mem)
 	}
 	if c.words0 < c.vocab || c.dw {
 		c.run(b.pool, lossPackX, rowPanels)
@@ -183,8 +201,8 @@ func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) [
 	return mem
 }
 
-// pack gives the packed factors their places.
-func (c *crossEntropy) pack(mem []float32) {
+// pack gives the packed factors their places, and returns the rest of the memory.
+func (c *crossEntropy) pack(mem []float32) []float32 {
 	words := lossWordsAtOnce(c.depth, c.vocab)
 	c.packX, c.packW = take(&mem, ceil(c.n, tileRows)*tileRows*c.depth), take(&mem, words*c.depth)
 	for i := range c.terms {
@@ -200,7 +218,7 @@ func (c *crossEntropy) pack(mem []float32) {
 	if c.dw {
 		c.grads = take(&mem, c.n*lossWords+tileRows)
 	}
-	c.halves.mem = mem
+	return mem
 }
 
 func (c *crossEntropy) do(w *worker, task int) {

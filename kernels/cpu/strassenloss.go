@@ -17,7 +17,6 @@ func (s *strassenVectors) lossPairs() int { return ceil(s.pairsAtOnce(halvesWord
 
 // lossHalves is what a crossEntropy has for it.
 type lossHalves struct {
-	mem     []float32 // for all of it
 	pairs   int
 	h       int       // of the logits' depth
 	packX   []float32 // [blocks of the depth][sums][pairs]
@@ -45,9 +44,6 @@ func halvesWordsAtOnce(depth, vocab int) int {
 }
 
 func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) need {
-	if !lossByHalves(v, o, n, vocab, depth) {
-		return need{}
-	}
 	h, words := half(depth), halvesWordsAtOnce(depth, vocab)
 	pairs, blocks := ceil(n, pairRows), ceil(depth, 2*h)
 	shared := blocks*(pairs*leftSize(h)+aligned(pairs*pairRows)) + words/blockCols*blocks*rightSize(h)
@@ -64,13 +60,13 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 }
 
 // lossHalves takes the words that are whole blocks into the sums of all rows.
-func (b *Backend) lossHalves(c *crossEntropy) {
+func (b *Backend) lossHalves(c *crossEntropy, mem []float32) {
 	x := &c.halves
 	x.h, x.pairs = half(c.depth), ceil(c.n, pairRows)
 	blocks, step := ceil(c.depth, 2*x.h), halvesWordsAtOnce(c.depth, c.vocab)
-	x.packX, x.factors = take(&x.mem, blocks*x.pairs*leftSize(x.h)), take(&x.mem, blocks*x.pairs*pairRows)
-	x.packW = take(&x.mem, step/blockCols*blocks*rightSize(x.h))
-	x.packT = x.mem
+	x.packX, x.factors = take(&mem, blocks*x.pairs*leftSize(x.h)), take(&mem, blocks*x.pairs*pairRows)
+	x.packW = take(&mem, step/blockCols*blocks*rightSize(x.h))
+	x.packT = mem
 	x.cuts = guided(x.cuts[:0], x.pairs, c.v.strassen.lossPairs(), len(b.pool.workers))
 
 	c.run(b.pool, lossPackPairs, x.pairs)
