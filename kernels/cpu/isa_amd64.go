@@ -62,7 +62,7 @@ func wide(v vectors) vectors {
 	v.tileWide, v.tilePackedWide, v.tileTall = avx512TileWide, avx512TilePackedWide, avx512TileTall
 	v.outer, v.outerCols = avx512Outer, 96
 	s := *v.strassen
-	s.sums, s.addTo, s.addToBoth, s.unload, s.narrow = avx512Sums, avx512AddTo, avx512AddToBoth, avx512Unload, false
+	s.stream, s.sums, s.addTo, s.addToBoth, s.unload, s.narrow = avx512Stream, avx512Sums, avx512AddTo, avx512AddToBoth, avx512Unload, false
 	v.strassen = &s
 	v.across = perType(avx512AcrossF32, avx512AcrossF16, avx512AcrossBF16)
 	v.along = perType(avx512AlongF32, avx512AlongF16, avx512AlongBF16)
@@ -96,7 +96,7 @@ var avx2 = vectors{
 	outer:      avx2Outer,
 	outerCols:  24,
 	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth) }, cache: secondCache() * 5 / 8,
-		across6: avx2Across6Scaled, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, unload: avx2Unload},
+		across6: avx2Across6Scaled, stream: avx2Stream, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, unload: avx2Unload},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6: avx2Across6,
 	along:   perType(avx2AlongF32, avx2AlongF16, avx2AlongBF16),

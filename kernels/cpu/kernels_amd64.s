@@ -1256,6 +1256,49 @@ DATA tail_masks<>+56(SB)/4, $0x00000000
 DATA tail_masks<>+60(SB)/4, $0x00000000
 GLOBL tail_masks<>(SB), RODATA|NOPTR, $64
 
+// func avx2Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
+// Requires: AVX, MMX+
+TEXT ·avx2Stream(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ n+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ u+24(FP), BX
+	MOVQ v+32(FP), SI
+	MOVQ sums+40(FP), DI
+	MOVQ apart+48(FP), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(R8*4), R10
+
+loop:
+	VMOVUPS  (CX), Y0
+	VMOVUPS  (DX), Y1
+	VMOVUPS  (BX), Y2
+	VMOVUPS  (SI), Y3
+	VADDPS   Y1, Y0, Y4
+	VSUBPS   Y1, Y2, Y5
+	VSUBPS   Y0, Y3, Y6
+	VADDPS   Y0, Y2, Y2
+	VADDPS   Y1, Y3, Y3
+	VMOVNTPS Y4, (DI)
+	VMOVNTPS Y0, (DI)(R8*1)
+	VMOVNTPS Y5, (DI)(R8*2)
+	VMOVNTPS Y6, (DI)(R9*1)
+	VMOVNTPS Y1, (R10)
+	VMOVNTPS Y2, (R10)(R8*1)
+	VMOVNTPS Y3, (R10)(R8*2)
+	ADDQ     $0x20, DI
+	ADDQ     $0x20, R10
+	ADDQ     $0x20, CX
+	ADDQ     $0x20, DX
+	ADDQ     $0x20, BX
+	ADDQ     $0x20, SI
+	SUBQ     $0x08, AX
+	JNZ      loop
+	SFENCE
+	VZEROUPPER
+	RET
+
 // func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
 // Requires: AVX, FMA3
 TEXT ·avx2Unload(SB), NOSPLIT|NOFRAME, $0-41
@@ -6957,6 +7000,49 @@ rest:
 	VMOVUPS   Z3, K1, (BX)(R10*1)
 
 done:
+	VZEROUPPER
+	RET
+
+// func avx512Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·avx512Stream(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ n+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ u+24(FP), BX
+	MOVQ v+32(FP), SI
+	MOVQ sums+40(FP), DI
+	MOVQ apart+48(FP), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(R8*4), R10
+
+loop:
+	VMOVUPS  (CX), Z0
+	VMOVUPS  (DX), Z1
+	VMOVUPS  (BX), Z2
+	VMOVUPS  (SI), Z3
+	VADDPS   Z1, Z0, Z4
+	VSUBPS   Z1, Z2, Z5
+	VSUBPS   Z0, Z3, Z6
+	VADDPS   Z0, Z2, Z2
+	VADDPS   Z1, Z3, Z3
+	VMOVNTPS Z4, (DI)
+	VMOVNTPS Z0, (DI)(R8*1)
+	VMOVNTPS Z5, (DI)(R8*2)
+	VMOVNTPS Z6, (DI)(R9*1)
+	VMOVNTPS Z1, (R10)
+	VMOVNTPS Z2, (R10)(R8*1)
+	VMOVNTPS Z3, (R10)(R8*2)
+	ADDQ     $0x40, DI
+	ADDQ     $0x40, R10
+	ADDQ     $0x40, CX
+	ADDQ     $0x40, DX
+	ADDQ     $0x40, BX
+	ADDQ     $0x40, SI
+	SUBQ     $0x10, AX
+	JNZ      loop
+	SFENCE
 	VZEROUPPER
 	RET
 

@@ -19,6 +19,9 @@ func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *flo
 // avx2Sums is strassenVectors.sums.
 func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
 
+// avx2Stream is strassenVectors.stream.
+func avx2Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
+
 // avx2Unload is strassenVectors.unload.
 func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
 
@@ -156,6 +159,9 @@ func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *f
 
 // avx512Sums is strassenVectors.sums.
 func avx512Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
+
+// avx512Stream is strassenVectors.stream.
+func avx512Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
 
 // avx512Unload is strassenVectors.unload.
 func avx512Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)

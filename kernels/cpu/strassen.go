@@ -48,6 +48,11 @@ type strassenVectors struct {
 	cache int
 	// across6 is vectors.across6 with a factor for each row.
 	across6 func(dst *float32, src *byte, stride, k int, scales *float32)
+	// stream writes the packedSums of n elements of each quarter, a multiple of 16, so many
+	// elements apart, past the caches. That memory's last content has been read by all
+	// threads; to call it in from the caches of other cores takes longer than to pack,
+	// unless they have one in common.
+	stream func(n int, x, y, u, v, sums *float32, apart int)
 	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
 	sums func(x, y, u, v, xy, ux, vy []float32)
 	// addTo adds tiles of A·B, packed and k deep, to a block: one for each panel of A,
@@ -125,22 +130,27 @@ func leftSize(h int) int  { return packedSums * tileRows * h }
 // packRight packs columns j to j+blockCols: sum after sum, two panels each.
 func (x *halves) packRight(w *worker, dst []float32, j int) {
 	size := halfCols * x.h
-	quarter := func(sum, p, j int) {
-		to, n := dst[sum*size:][:size], x.depths(p)
+	mem := w.private
+	quarter := func(p, j int) *float32 {
+		to, n := take(&mem, size), x.depths(p)
 		eachTerm(x.terms, p, n, func(t *term, first, at, part int) {
 			packRight(w, x.v, to[at*tileCols:], x.h*tileCols, t.right, j, halfCols, first, part)
 		})
 		for panel := 0; panel < size; panel += x.h * tileCols {
 			clear(to[panel:][n*tileCols : x.h*tileCols])
 		}
+		return &to[0]
 	}
 	// In this order what is packed asks for what is packed next.
-	quarter(onlyX, x.p, j)
-	quarter(lessUY, x.p, j+halfCols)
-	quarter(lessVX, x.p+x.h, j)
-	quarter(onlyY, x.p+x.h, j+halfCols)
-	x.addUp(dst, size, size)
+	b11 := quarter(x.p, j)
+	b12 := quarter(x.p, j+halfCols)
+	b21 := quarter(x.p+x.h, j)
+	b22 := quarter(x.p+x.h, j+halfCols)
+	x.v.strassen.stream(size, b11, b22, b12, b21, &dst[0], size)
 }
+
+// rightPrivate is what packRight takes of a worker's memory.
+func rightPrivate(h int) int { return 4 * halfCols * h }
 
 // packLeft packs the pair of panels from row i on: sum after sum, so many elements
 // apart. scales is room for those of the rows, factors is what undoes them.
@@ -167,17 +177,12 @@ func (x *halves) packLeft(dst []float32, apart, i int, scales, factors []float32
 	quarter(lessUY, x.p+x.h, 0)
 	quarter(lessVX, x.p, 1)
 	quarter(onlyY, x.p+x.h, 1)
-	x.addUp(dst, apart, size)
+	at := func(sum int) []float32 { return dst[sum*apart:][:size] }
+	x.v.strassen.sums(at(onlyX), at(onlyY), at(lessUY), at(lessVX), at(sumXY), at(sumUX), at(sumVY))
 }
 
 // depths returns how many depths there are of a half that starts at p.
 func (x *halves) depths(p int) int { return min(x.h, max(0, x.depth-p)) }
-
-// addUp makes sums of n elements from the quarters.
-func (x *halves) addUp(dst []float32, apart, n int) {
-	at := func(sum int) []float32 { return dst[sum*apart:][:n] }
-	x.v.strassen.sums(at(onlyX), at(onlyY), at(lessUY), at(lessVX), at(sumXY), at(sumUX), at(sumVY))
-}
 
 // scale returns powers of two: what makes a row's elements about 1, and what undoes
 // it: 0 for a row of zeros, which has to give just that.
@@ -298,7 +303,7 @@ func strassenNeed(v *vectors, n, depth int) need {
 	h, pairs := half(depth), v.strassen.pairsAtOnce(depth)
 	return need{
 		shared:  strassenCols(n, depth) / blockCols * rightSize(h),
-		private: aligned(pairRows) + pairs*(pairRows*blockCols+aligned(pairRows)+leftSize(h)),
+		private: max(aligned(pairRows)+pairs*(pairRows*blockCols+aligned(pairRows)+leftSize(h)), rightPrivate(h)),
 	}
 }
 

@@ -55,7 +55,7 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 	rows := v.strassen.lossPairs() * pairRows
 	return need{
 		shared:  aligned(shared),
-		private: rows*(2*halvesWords+blockCols) + 2*aligned(rows) + v.strassen.lossPairs()*leftSize(halvesWords/2),
+		private: max(rows*(2*halvesWords+blockCols)+2*aligned(rows)+v.strassen.lossPairs()*leftSize(halvesWords/2), rightPrivate(max(h, halvesWords/2))),
 	}
 }
 

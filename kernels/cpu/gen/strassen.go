@@ -27,6 +27,8 @@ func strassen() {
 	})
 	end()
 
+	stream()
+
 	declare("Unload", "func(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)", "strassenVectors.unload")
 	c, ldc, block := Load(Param("c"), GP64()), Load(Param("ldc"), GP64()), Load(Param("block"), GP64())
 	rows, factors := Load(Param("rows"), GP64()), Load(Param("factors"), GP64())
@@ -54,6 +56,43 @@ func strassen() {
 	JZ(LabelRef("overwrite"))
 	each("adding", func(v VecVirtual, c Mem) { VFMADD213PS(c, factor, v) })
 	each("overwrite", func(v VecVirtual, _ Mem) { VMULPS(factor, v, v) })
+}
+
+// stream writes sums with stores that bypass the caches.
+func stream() {
+	declare("Stream", "func(n int, x, y, u, v, sums *float32, apart int)", "strassenVectors.stream")
+	n := Load(Param("n"), GP64())
+	var from [4]Mem
+	for i, name := range []string{"x", "y", "u", "v"} {
+		from[i] = Mem{Base: Load(Param(name), GP64())}
+	}
+	sums, apart := Load(Param("sums"), GP64()), Load(Param("apart"), GP64())
+	SHLQ(Imm(2), apart)
+	apart3, later := GP64(), GP64()
+	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
+	LEAQ(Mem{Base: sums, Index: apart, Scale: 4}, later)
+	x, y, u, v := isa.new(), isa.new(), isa.new(), isa.new()
+	Label("loop")
+	for i, r := range []VecVirtual{x, y, u, v} {
+		VMOVUPS(from[i], r)
+	}
+	sum := func(f func(ops ...Op), a, b VecVirtual) VecVirtual {
+		to := isa.new()
+		f(b, a, to)
+		return to
+	}
+	places := []Mem{{Base: sums}, {Base: sums, Index: apart, Scale: 1}, {Base: sums, Index: apart, Scale: 2}, {Base: sums, Index: apart3, Scale: 1},
+		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}
+	for i, r := range []VecVirtual{sum(VADDPS, x, y), x, sum(VSUBPS, u, y), sum(VSUBPS, v, x), y, sum(VADDPS, u, x), sum(VADDPS, v, y)} {
+		VMOVNTPS(r, places[i])
+	}
+	for _, r := range []Register{sums, later, from[0].Base, from[1].Base, from[2].Base, from[3].Base} {
+		ADDQ(Imm(uint64(isa.bytes())), r)
+	}
+	SUBQ(Imm(uint64(isa.lanes)), n)
+	JNZ(LabelRef("loop"))
+	SFENCE() // such stores are not in order with those that tell other threads of them
+	end()
 }
 
 // blockTiles goes down the panels of a left factor, each of which makes a tile of
