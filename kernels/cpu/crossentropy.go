@@ -281,7 +281,7 @@ func (c *crossEntropy) packWords(w *worker, panel int) {
 // word0 on, into z [n, ld].
 func (c *crossEntropy) logits(w *worker, z []float32, ld, first, n, word0, words int) {
 	rows, cols := ceil(c.n, tileRows), ceil(c.wordsN, tileCols)
-	block := depthBlock(c.depth)
+	block := depthBlock(c.depth, maxDepth)
 	for p := 0; p < c.depth; p += block {
 		k := min(block, c.depth-p)
 		a, b := packedLeft(c.packX, rows, p, k, first/tileRows), packedRight(c.packW, cols, p, k, word0/tileCols)
@@ -431,7 +431,7 @@ func (c *crossEntropy) slopes(z, capped []float32, row int) {
 func (c *crossEntropy) weights(w *worker, panel int) {
 	word := panel * tileRows
 	m := min(tileRows, c.wordsN-word)
-	block := depthBlock(c.n)
+	block := depthBlock(c.n, maxDepth)
 	for i := range c.terms {
 		t := &c.terms[i]
 		if !t.dw.present() {

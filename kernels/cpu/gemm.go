@@ -98,17 +98,17 @@ func (w *worker) edgeTile(v *vectors, m, n, k int, a *float32, row, astep int, b
 	}
 }
 
-// depthBlock returns the length of the blocks that a depth is cut into, nearly
-// equal; the last one may be shorter.
-func depthBlock(depth int) int {
-	blocks := ceil(depth, maxDepth)
+// depthBlock returns the length of the blocks that a depth is cut into, at most so
+// long and nearly equal; the last one may be shorter.
+func depthBlock(depth, most int) int {
+	blocks := ceil(depth, most)
 	return (ceil(depth, max(1, blocks)) + 7) &^ 7
 }
 
 // packLeftPanel packs one panel of a sum of products with all its depth: rows
 // i to i+count.
 func packLeftPanel(v *vectors, dst []float32, terms []term, depth, panels, panel, i, count int) {
-	block := depthBlock(depth)
+	block := depthBlock(depth, maxDepth)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
 		packLeftBlock(v, dst[(p*panels+panel*k)*tileRows:], terms, p, k, i, count)
@@ -124,7 +124,7 @@ func packLeftBlock(v *vectors, dst []float32, terms []term, p, k, i, count int) 
 
 // packRightPanels packs columns j to j+n, from one panel on, with all their depth.
 func packRightPanels(w *worker, v *vectors, dst []float32, terms []term, depth, panels, panel, j, n int) {
-	block := depthBlock(depth)
+	block := depthBlock(depth, maxDepth)
 	for p := 0; p < depth; p += block {
 		k := min(block, depth-p)
 		d := dst[(p*panels+panel*k)*tileCols:]
@@ -188,7 +188,7 @@ func columnsAtOnce(n, depth int) int {
 func gemmNeed(m, n, depth int) need {
 	return need{
 		shared:  columnsAtOnce(n, depth) * depth,
-		private: min(ceil(m, tileRows), taskRows) * tileRows * depthBlock(depth),
+		private: min(ceil(m, tileRows), taskRows) * tileRows * depthBlock(depth, maxDepth),
 	}
 }
 
@@ -265,7 +265,7 @@ func (g *gemmMultiply) do(w *worker, task int) {
 		g.start(row, m, g.j0+col, n)
 		add = true
 	}
-	block := depthBlock(g.depth)
+	block := depthBlock(g.depth, maxDepth)
 	for p := 0; p < g.depth; p += block {
 		k := min(block, g.depth-p)
 		for r := 0; r < m; r += tileRows {

@@ -137,14 +137,15 @@ func packLeft(v *vectors, dst []float32, f factor, i, count, p0, k int, scales [
 			v.across6(&dst[0], &f.at(i, p0)[0], 4*f.stride, done)
 		}
 	}
-	for p := done; p < k; p++ {
-		d := dst[p*tileRows:][:tileRows]
-		clear(d[count:])
-		for r := range count {
-			d[r] = f32At(f.at(i+r, p0+p))
-			if scales != nil {
-				d[r] *= scales[r]
-			}
+	rest := dst[done*tileRows : k*tileRows]
+	clear(rest)
+	for r := 0; r < count && len(rest) > 0; r++ {
+		scale := float32(1)
+		if scales != nil {
+			scale = scales[r]
+		}
+		for p, x := range floats(f.at(i+r, p0+done))[:k-done] {
+			rest[p*tileRows+r] = scale * x
 		}
 	}
 }

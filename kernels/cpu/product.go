@@ -34,7 +34,7 @@ func productNeed(v *vectors, o *kernels.Product) need {
 		n1.private = rowsPrivate(o)
 	case n <= fewCols:
 		n1.shared += ceil(n, tileCols) * tileCols * depth
-		n1.private = tileRows * (maxDepth + 8)
+		n1.private = tileRows * (thinDepth + 8)
 	case v.blas.takes(m, n, depth):
 		n1.shared += v.blas.productNeed(o)
 	default:
@@ -124,7 +124,10 @@ type thinProduct struct {
 	pack []float32
 }
 
-const thinRows = 8 * tileRows
+const (
+	thinRows  = 4 * tileRows // of a task
+	thinDepth = 2 * maxDepth // rows of X are read once, in order
+)
 
 func (b *Backend) productThin(o *kernels.Product, bias, mem []float32) {
 	t := &b.thin
@@ -134,7 +137,7 @@ func (b *Backend) productThin(o *kernels.Product, bias, mem []float32) {
 		if _, ok := inPlace(&o.Terms[i]); ok {
 			continue
 		}
-		packThin(b.pool.workers[0], b.v, mem, f.right, t.out.cols, f.depth, depthBlock(f.depth))
+		packThin(b.pool.workers[0], b.v, mem, f.right, t.out.cols, f.depth, depthBlock(f.depth, thinDepth))
 		mem = mem[ceil(t.out.cols, tileCols)*tileCols*f.depth:]
 	}
 	tasks := ceil(t.out.rows, thinRows)
@@ -186,7 +189,7 @@ func packThin(w *worker, v *vectors, dst []float32, f factor, n, depth, block in
 // place, or where it has no stride, packed.
 func (t *thinProduct) multiply(w *worker, x, weight matrix, alpha float32, i0, m int) {
 	whole := m / tileRows * tileRows
-	panels, block := ceil(t.out.cols, tileCols), depthBlock(x.cols)
+	panels, block := ceil(t.out.cols, tileCols), depthBlock(x.cols, thinDepth)
 	for p := 0; p < x.cols; p += block {
 		k := min(block, x.cols-p)
 		b := right{weight.data[p*weight.stride:], tileCols, weight.stride}
