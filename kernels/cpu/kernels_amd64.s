@@ -1397,9 +1397,9 @@ overwrite:
 	VZEROUPPER
 	RET
 
-// func avx2Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+// func avx2Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·avx2Outer(SB), NOSPLIT|NOFRAME, $0-48
+TEXT ·avx2Outer(SB), NOSPLIT|NOFRAME, $0-56
 	MOVQ    k+0(FP), AX
 	MOVQ    a+8(FP), CX
 	MOVQ    b+24(FP), DX
@@ -1408,9 +1408,7 @@ TEXT ·avx2Outer(SB), NOSPLIT|NOFRAME, $0-48
 	MOVQ    bstep+32(FP), DI
 	SHLQ    $0x02, SI
 	SHLQ    $0x02, DI
-	MOVQ    DI, R8
-	SHLQ    $0x04, R8
-	ADDQ    DX, R8
+	MOVQ    ahead+48(FP), R8
 	VMOVUPS (BX), Y3
 	VMOVUPS 32(BX), Y4
 	VMOVUPS 64(BX), Y5
@@ -1425,8 +1423,8 @@ TEXT ·avx2Outer(SB), NOSPLIT|NOFRAME, $0-48
 	VMOVUPS 1216(BX), Y14
 
 depth:
-	PREFETCHT0   (R8)
-	PREFETCHT0   64(R8)
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
 	VMOVUPS      (DX), Y0
 	VMOVUPS      32(DX), Y1
 	VMOVUPS      64(DX), Y2
@@ -7112,9 +7110,9 @@ overwrite:
 	VZEROUPPER
 	RET
 
-// func avx512Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+// func avx512Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·avx512Outer(SB), NOSPLIT|NOFRAME, $0-48
+TEXT ·avx512Outer(SB), NOSPLIT|NOFRAME, $0-56
 	MOVQ    k+0(FP), AX
 	MOVQ    a+8(FP), CX
 	MOVQ    b+24(FP), DX
@@ -7123,9 +7121,7 @@ TEXT ·avx512Outer(SB), NOSPLIT|NOFRAME, $0-48
 	MOVQ    bstep+32(FP), DI
 	SHLQ    $0x02, SI
 	SHLQ    $0x02, DI
-	MOVQ    DI, R8
-	SHLQ    $0x04, R8
-	ADDQ    DX, R8
+	MOVQ    ahead+48(FP), R8
 	VMOVUPS (BX), Z6
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 128(BX), Z8
@@ -7152,12 +7148,8 @@ TEXT ·avx512Outer(SB), NOSPLIT|NOFRAME, $0-48
 	VMOVUPS 1472(BX), Z29
 
 depth:
-	PREFETCHT0   (R8)
-	PREFETCHT0   64(R8)
-	PREFETCHT0   128(R8)
-	PREFETCHT0   192(R8)
-	PREFETCHT0   256(R8)
-	PREFETCHT0   320(R8)
+	PREFETCHT1   (R8)
+	PREFETCHT1   64(R8)
 	VMOVUPS      (DX), Z0
 	VMOVUPS      64(DX), Z1
 	VMOVUPS      128(DX), Z2

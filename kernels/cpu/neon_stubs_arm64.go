@@ -9,7 +9,7 @@ func neonTilePacked(k int, a, b, c *float32, ldc int, alpha float32, add bool, a
 func neonTile(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 // neonOuter is vectors.outer.
-func neonOuter(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+func neonOuter(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
 
 // neonAcrossF32 is vectors.across.
 func neonAcrossF32(dst *float32, src *byte, stride, k int, scale float32)

@@ -91,7 +91,7 @@ func f16At(b []byte) float32  { return kernels.HalfToFloat32(binary.LittleEndian
 func bf16At(b []byte) float32 { return kernels.BF16ToFloat32(binary.LittleEndian.Uint16(b)) }
 
 // plainOuter has sixteen sums.
-func plainOuter(k int, a *float32, astep int, b *float32, bstep int, c *float32) {
+func plainOuter(k int, a *float32, astep int, b *float32, bstep int, c, _ *float32) {
 	as, bs := unsafe.Slice(a, (k-1)*astep+outerRows), unsafe.Slice(b, (k-1)*bstep+4)
 	cs := unsafe.Slice(c, (outerRows-1)*outerBlock+4)
 	for i := range outerRows {

@@ -15,6 +15,7 @@ const (
 const (
 	outerRows  = 4
 	outerBlock = 96
+	outerAhead = 32
 )
 
 // vectors is one instruction set's inner loops; everything above them is the
@@ -41,8 +42,9 @@ type vectors struct {
 
 	// outer adds sums of outer products, for k > 0: C(i, j) += Σ A(i, p)·B(p, j), for
 	// i < outerRows and j < outerCols, where A(i, p) = a[p·astep + i], B(p, j) = b[p·bstep + j]
-	// and C(i, j) = c[i·outerBlock + j].
-	outer     func(k int, a *float32, astep int, b *float32, bstep int, c *float32)
+	// and C(i, j) = c[i·outerBlock + j]. For each p it asks for outerAhead elements, bstep
+	// apart from ahead on.
+	outer     func(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
 	outerCols int // a divisor of outerBlock
 
 	// strassen are the loops of products of halves; nil where there are none.

@@ -18,15 +18,12 @@ func outer() {
 	if isa.wide() {
 		count = 6
 	}
-	declare("Outer", "func(k int, a *float32, astep int, b *float32, bstep int, c *float32)", "vectors.outer")
+	declare("Outer", "func(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)", "vectors.outer")
 	k, a, b, c := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("c"), GP64())
 	astep, bstep := Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
 	SHLQ(Imm(2), astep)
 	SHLQ(Imm(2), bstep)
-	ahead := GP64() // rows lie far apart: nothing else asks for them
-	MOVQ(bstep, ahead)
-	SHLQ(Imm(4), ahead)
-	ADDQ(b, ahead)
+	ahead := Load(Param("ahead"), GP64())
 	var acc [outerRows][]VecVirtual
 	var row []VecVirtual
 	for range count {
@@ -47,9 +44,8 @@ func outer() {
 	each(func(v VecVirtual, m Mem) { VMOVUPS(m, v) })
 	x := isa.new()
 	Label("depth")
-	for at := 0; at < count*isa.bytes(); at += 64 {
-		PREFETCHT0(Mem{Base: ahead, Disp: at})
-	}
+	PREFETCHT1(Mem{Base: ahead})
+	PREFETCHT1(Mem{Base: ahead, Disp: 64})
 	for j, v := range row {
 		VMOVUPS(Mem{Base: b, Disp: isa.bytes() * j}, v)
 	}

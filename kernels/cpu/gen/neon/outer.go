@@ -4,14 +4,12 @@ package main
 // elements of the left.
 func (a *assembly) outer() {
 	const rows, count, line = 4, 6, 4 * 96
-	f := a.function("neonOuter", "func(k int, a *float32, astep int, b *float32, bstep int, c *float32)", "is vectors.outer.")
+	f := a.function("neonOuter", "func(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)", "is vectors.outer.")
 	k, left, right, c := f.load("k"), f.load("a"), f.load("b"), f.load("c")
 	astep, bstep := f.load("astep"), f.load("bstep")
 	f.do("LSL $2, %s", astep)
 	f.do("LSL $2, %s", bstep)
-	ahead := f.gp() // rows lie far apart: nothing else asks for them
-	f.do("LSL $4, %s, %s", bstep, ahead)
-	f.do("ADD %s, %s", right, ahead)
+	ahead := f.load("ahead")
 	var acc [rows]lanes
 	for i := range acc {
 		acc[i] = f.zeros(count)
@@ -22,8 +20,8 @@ func (a *assembly) outer() {
 	}
 	x := f.pin()
 	f.label("depth")
-	f.do("PRFM (%s), PLDL1KEEP", ahead)
-	f.do("PRFM 64(%s), PLDL1KEEP", ahead)
+	f.do("PRFM (%s), PLDL2KEEP", ahead)
+	f.do("PRFM 64(%s), PLDL2KEEP", ahead)
 	for j := 0; j < count; j += 2 {
 		f.loadPair(16*j, right, row[j], row[j+1])
 	}
