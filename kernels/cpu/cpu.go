@@ -9,7 +9,7 @@
 //     strassenloss.go save an eighth of it in large products, where that pays;
 //   - vectors.go lists the inner loops, which exist once per instruction set:
 //     plain.go in Go, and assembly that the generators in gen/ write: AVX2,
-//     AVX-512 for products, NEON.
+//     AVX-512, NEON.
 //
 // On Apple silicon, in builds with cgo, large products go to Accelerate instead
 // (blas.go, blasloss.go; accelerate_darwin.go says which).
