@@ -35,15 +35,15 @@ func family() (maker string, number uint32) {
 	return string(name), number
 }
 
-// secondCache returns the bytes of a core's second cache.
+// secondCache returns the bytes of a core's second cache, as far as they are plausible: a
+// virtual machine's processor may say anything.
 func secondCache() int {
-	const leaf = 0x80000006
-	if last, _, _, _ := cpuid(0x80000000); last >= leaf {
-		if _, _, c, _ := cpuid(leaf); c>>16 > 0 {
-			return int(c>>16) << 10
-		}
+	const leaf, least, most = 0x80000006, 512 << 10, 2 << 20
+	if last, _, _, _ := cpuid(0x80000000); last < leaf {
+		return least
 	}
-	return 512 << 10
+	_, _, c, _ := cpuid(leaf)
+	return min(max(least, int(c>>16)<<10), most)
 }
 
 // bringsHalves says whether memory is quick enough, beside the multiply-adds, for

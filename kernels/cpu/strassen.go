@@ -221,8 +221,14 @@ type rowsAhead struct {
 }
 
 // cold are weights that are packed later. To read them from memory takes longer than to
-// pack them, so that is asked for beside other arithmetic.
+// pack them, so that is asked for beside other arithmetic: for as many as caches may hold
+// until then, and no more at a time than come beside a product.
 type cold [3][]byte
+
+const (
+	coldBytes = 8 << 20
+	coldRows  = 12
+)
 
 // upcoming returns the weights of the first of some operations that packs.
 func upcoming(ops []kernels.Op) (c cold) {
@@ -245,10 +251,11 @@ func (c *cold) portion(done, all int) rowsAhead {
 	for _, data := range c {
 		size += len(data)
 	}
+	size = min(size, coldBytes)
 	at := size * done / all / line * line
 	for _, data := range c {
 		if at < len(data) {
-			return rowsAhead{(*float32)(unsafe.Pointer(&data[at])), blockCols, ceil(size, all*row)}
+			return rowsAhead{(*float32)(unsafe.Pointer(&data[at])), blockCols, min(ceil(size, all*row), coldRows)}
 		}
 		at -= len(data)
 	}
@@ -378,24 +385,21 @@ func rowsOfC(c []float32, ldc, pairs, n int) rowsAhead {
 	return rowsAhead{&c[min((n-leftAhead)*each*pairs*ldc, len(c)-1)], ldc, each}
 }
 
-// nextLeft are part n of so many of the rows from one on, which the next task packs. There
-// may be fewer than it takes for granted, and in its last columns less to a row: what is
-// asked for in vain does no harm.
+// nextLeft are part n of so many of the rows from one on, which the next task packs, all
+// of them where there are enough parts. There may be fewer rows than it takes for granted,
+// and less to a row in its last columns: what is asked for in vain does no harm.
 func (g *strassenMultiply) nextLeft(row, pairs, n, parts int) (ahead rowsAhead) {
-	if row >= g.m {
-		return ahead
-	}
-	x, units := &g.halves, 0
+	x, units := &g.halves, 0 // of blockCols columns
 	each := func(f func(t *term, from, n int)) {
 		eachTerm(x.terms, x.p, min(2*x.h, x.depth-x.p), func(t *term, from, _, part int) { f(t, from, ceil(part, blockCols)) })
 	}
 	each(func(_ *term, _, n int) { units += n })
-	rows := pairs * pairRows // of each unit of blockCols columns
-	first := n * units * rows / parts
-	unit, at := first/rows, row+first%rows
+	cuts := max(1, parts/units) // of a unit's rows
+	count := ceil(pairRows, cuts)
+	unit, at := n/cuts, row+n%cuts*count*pairs
 	each(func(t *term, from, n int) {
 		if 0 <= unit && unit < n && at < g.m {
-			ahead = rowsAhead{&floats(t.left.at(at, from+unit*blockCols))[0], t.left.stride, ceil(units*pairRows, parts)}
+			ahead = rowsAhead{&floats(t.left.at(at, from+unit*blockCols))[0], t.left.stride, count}
 		}
 		unit -= n
 	})

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"unsafe"
 
 	"graft/kernels"
 	"graft/kernels/kerneltest"
@@ -190,4 +192,69 @@ func TestStrassenErrors(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What products ask for together has to be all that is needed: a gap would show in no
+// result, only as time.
+func TestAskedFor(t *testing.T) {
+	offset := func(base, at *float32) int {
+		return int(uintptr(unsafe.Pointer(at))-uintptr(unsafe.Pointer(base))) / 4
+	}
+	const pairs = 12
+	t.Run("weights", func(t *testing.T) {
+		x := make([]float32, 576*1536+1000)
+		c := cold{bytesOf(matrix{x[:1000], 1, 1000, 1000}).data, bytesOf(matrix{x[1000:], 1536, 576, 576}).data}
+		asked := make([]bool, len(x))
+		const all = 8 * pairs * 24
+		for done := 0; done < all; done += pairs {
+			p := c.portion(done, all)
+			for i := range pairs * p.each * blockCols {
+				if at := offset(&x[0], p.at) + i; at < len(x) {
+					asked[at] = true
+				}
+			}
+		}
+		if i := slices.Index(asked, false); i >= 0 {
+			t.Errorf("element %d is not asked for", i)
+		}
+	})
+	t.Run("result", func(t *testing.T) {
+		const ldc = 100
+		c := make([]float32, (pairs*pairRows-1)*ldc+blockCols)
+		next := 0
+		for n := leftAhead; n < leftAhead+ofC; n++ {
+			p := rowsOfC(c, ldc, pairs, n)
+			if p.stride != ldc || offset(&c[0], p.at) != next*ldc {
+				t.Errorf("product %d asks from %d on, every %d, want row %d", n, offset(&c[0], p.at), p.stride, next)
+			}
+			next += pairs * p.each
+		}
+		if next != pairs*pairRows {
+			t.Errorf("%d rows are asked for, want %d", next, pairs*pairRows)
+		}
+	})
+	t.Run("left", func(t *testing.T) {
+		const rows, row, blocks = 400, pairs * pairRows, 24
+		x, u := matrix{make([]float32, rows*576), rows, 576, 576}, matrix{make([]float32, rows*16), rows, 16, 16}
+		g := &strassenMultiply{m: rows}
+		g.halves = halves{m: rows, depth: 592, h: half(592), terms: []term{{left: factor{weights: bytesOf(x)}, depth: 576}, {left: factor{weights: bytesOf(u)}, depth: 16}}}
+		asked := map[uintptr]bool{}
+		for n := range blocks * leftAhead {
+			p := g.nextLeft(row, pairs, n, blocks*leftAhead)
+			for i := range pairs * p.each {
+				for j := range blockCols {
+					asked[uintptr(unsafe.Pointer(p.at))+uintptr(4*(i*p.stride+j))] = true
+				}
+			}
+		}
+		for i := row; i < row+pairs*pairRows; i++ {
+			for _, m := range []matrix{x, u} {
+				for j := range m.cols {
+					if !asked[uintptr(unsafe.Pointer(&m.row(i)[j]))] {
+						t.Fatalf("(%d, %d) of %d columns is not asked for", i, j, m.cols)
+					}
+				}
+			}
+		}
+	})
 }
