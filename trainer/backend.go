@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 
 	"graft/kernels"
 	"graft/kernels/cpu"
@@ -30,6 +32,7 @@ type BackendOptions struct {
 	Name      string // auto, cpu, metal or reference
 	Precision string // float32, bfloat16 or float16; "" is float32
 	Threads   int    // of the CPU; 0: as many as the process may use
+	ISA       string // of the CPU: one of cpu.ISAs; "" is the best
 }
 
 // precisions are the types of activations by their names in the config.
@@ -67,7 +70,10 @@ func (o BackendOptions) open() (b kernels.Backend, why string, err error) {
 	if o.Name == "reference" {
 		return reference.New(), "", nil
 	}
-	return cpu.New(cpu.Options{Threads: o.Threads}), why, nil
+	if here := cpu.ISAs(); o.ISA != "" && !slices.Contains(here, o.ISA) {
+		return nil, "", fmt.Errorf("instruction set: there is no %s on this machine; %s are", o.ISA, strings.Join(here, ", "))
+	}
+	return cpu.New(cpu.Options{Threads: o.Threads, ISA: o.ISA}), why, nil
 }
 
 func onMetal(open func() (metal.Device, error), activations kernels.DType) (kernels.Backend, error) {
@@ -90,7 +96,7 @@ func Auto() (b kernels.Backend, why string) {
 // newBackend returns the config's backend. On a Mac it says why auto is not the
 // GPU; elsewhere nobody expects it to be.
 func (t *Trainer) newBackend() (kernels.Backend, error) {
-	b, why, err := BackendOptions{t.cfg.Backend, t.cfg.Precision, t.cfg.Threads}.open()
+	b, why, err := BackendOptions{Name: t.cfg.Backend, Precision: t.cfg.Precision, Threads: t.cfg.Threads}.open()
 	if why != "" && runtime.GOOS == "darwin" {
 		t.options.Log.Info("the CPU is used: " + why)
 	}

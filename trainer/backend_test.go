@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"graft/kernels/cpu"
 )
 
 func TestBackendOptions(t *testing.T) {
@@ -21,6 +23,16 @@ func TestBackendOptions(t *testing.T) {
 		if _, err := o.Open(); err == nil || !strings.Contains(err.Error(), "precision") {
 			t.Errorf("%+v: %v", o, err)
 		}
+	}
+	for _, isa := range cpu.ISAs() {
+		b, err := BackendOptions{Name: "cpu", ISA: isa, Threads: 1}.Open()
+		if err != nil || !strings.Contains(b.Info().Detail, isa) {
+			t.Fatalf("%s: %v, %v", isa, b, err)
+		}
+		b.Close()
+	}
+	if _, err := (BackendOptions{Name: "cpu", ISA: "avx1024"}).Open(); err == nil || !strings.Contains(err.Error(), "no avx1024 on this machine; go") {
+		t.Errorf("an instruction set that there is not: %v", err)
 	}
 	b, why := Auto()
 	defer b.Close()

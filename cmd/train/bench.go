@@ -37,6 +37,7 @@ func bench(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&backend.Name, "backend", "auto", "`name` of the backend: auto, cpu, metal or reference")
 	flags.StringVar(&backend.Precision, "precision", "float32", "`type` of activations: float32, or on a GPU bfloat16 or float16")
 	flags.IntVar(&backend.Threads, "threads", 0, "`number` of threads; 0: as many as the process may use")
+	flags.StringVar(&backend.ISA, "isa", "", "instruction `set` of backend cpu, one that train doctor names; \"\": the best")
 	each := flags.Duration("time", 300*time.Millisecond, "how long each case is timed")
 	only := flags.String("only", "", "`regexp` of what to time, as in \"softmax|attention\"")
 	file := flags.String("json", "", "`file` for the rows, as JSON")
