@@ -126,7 +126,8 @@ func expAndMax() {
 			one := *v
 			one.step = 0
 			m.see(&one, "next")
-			PREFETCHT0(v.mem("out").Offset(1024)) // nothing else asks in time for what is only written
+			PREFETCHT0(v.mem("out").Offset(2048)) // nothing else asks in time for what is only written
+			PREFETCHT0(v.mem("next").Offset(4096))
 		}
 		step(s)
 	})
