@@ -46,8 +46,6 @@ type Backend struct {
 	scratch kernels.Host
 	allocs  []kernels.Host
 
-	cold cold // of the operations after this one
-
 	// The operation in flight; kept here so that Run does not allocate.
 	gemm      gemm
 	rows      rowsProduct
@@ -143,7 +141,6 @@ func (b *Backend) Close() error {
 // Run implements kernels.Backend.
 func (b *Backend) Run(ops []kernels.Op, clock kernels.Clock) error {
 	for i, op := range ops {
-		b.gemm.cold = upcoming(ops[i+1:])
 		if clock == nil {
 			if err := b.run(op); err != nil {
 				return err

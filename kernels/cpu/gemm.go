@@ -58,11 +58,6 @@ func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ld
 			ahead += width / tileCols * b.panel
 		}
 		for i := 0; i < m; i += tileRows {
-			if v.tileTall != nil && width == tileCols && j+width <= n && i+2*tileRows <= m {
-				v.tileTall(k, &a.data[i/tileRows*a.panel], a.row, a.step, a.panel, &b.data[at], b.step, &c[i*ldc+j], ldc, alpha, add)
-				i += tileRows
-				continue
-			}
 			ap, cp := &a.data[i/tileRows*a.panel], c[i*ldc+j:]
 			next := &b.data[min(ahead+i/tileRows*(width/8)*k, len(b.data)-1)]
 			switch {
@@ -70,6 +65,9 @@ func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ld
 				for e := 0; e < width && j+e < n; e += tileCols {
 					w.edgeTile(v, min(tileRows, m-i), min(tileCols, n-j-e), k, ap, a.row, a.step, &b.data[at+e/tileCols*b.panel], b.step, cp[e:], ldc, alpha, add)
 				}
+			case v.tileTall != nil && width == tileCols && i+2*tileRows <= m:
+				v.tileTall(k, ap, a.row, a.step, a.panel, &b.data[at], b.step, &cp[0], ldc, alpha, add)
+				i += tileRows
 			case packed && width > tileCols:
 				v.tilePackedWide(k, ap, &b.data[at], b.panel, &cp[0], ldc, alpha, add, next)
 			case width > tileCols:
@@ -177,7 +175,6 @@ type gemm struct {
 	cuts   []int // panels of rows where blocks start, and their end
 	over   int   // blocks of columns
 	halves halves
-	cold   cold // what a later product packs
 }
 
 // columnsAtOnce returns how many columns of the right factor are packed at a time.

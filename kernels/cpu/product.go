@@ -76,7 +76,7 @@ func (b *Backend) product(o *kernels.Product, mem []float32) {
 func (b *Backend) productPacked(o *kernels.Product, bias, mem []float32) {
 	g := &b.gemm
 	out := view(o.Out)
-	*g = gemm{v: b.v, terms: g.terms[:0], cuts: g.cuts, m: out.rows, n: out.cols, c: out.data, ldc: out.stride, alpha: 1, bias: bias, cold: b.cold}
+	*g = gemm{v: b.v, terms: g.terms[:0], cuts: g.cuts, m: out.rows, n: out.cols, c: out.data, ldc: out.stride, alpha: 1, bias: bias}
 	for _, t := range o.Terms {
 		g.terms = append(g.terms, productTerm(t))
 		g.depth += t.X.Cols

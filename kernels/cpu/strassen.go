@@ -1,11 +1,6 @@
 package cpu
 
-import (
-	"math"
-	"unsafe"
-
-	"graft/kernels"
-)
+import "math"
 
 // Strassen's product (1969): with both factors and the result cut into halves each
 // way, seven products of halves do what eight do otherwise.
@@ -220,48 +215,6 @@ type rowsAhead struct {
 	stride, each int
 }
 
-// cold are weights that are packed later. To read them from memory takes longer than to
-// pack them, so that is asked for beside other arithmetic: for as many as caches may hold
-// until then, and no more at a time than come beside a product.
-type cold [3][]byte
-
-const (
-	coldBytes = 8 << 20
-	coldRows  = 12
-)
-
-// upcoming returns the weights of the first of some operations that packs.
-func upcoming(ops []kernels.Op) (c cold) {
-	const far = 8 // operations
-	for _, op := range ops[:min(far, len(ops))] {
-		if o, ok := op.(*kernels.Product); ok && o.Out.Rows > fewRows && o.Out.Cols > fewCols {
-			for i := range min(len(c), len(o.Terms)) {
-				c[i] = weightsOf(o.Terms[i].W).data
-			}
-			break
-		}
-	}
-	return c
-}
-
-// portion is a part of them, for a product that starts when so much of all is done.
-func (c *cold) portion(done, all int) rowsAhead {
-	const line, row = 64, 4 * blockCols
-	size := 0
-	for _, data := range c {
-		size += len(data)
-	}
-	size = min(size, coldBytes)
-	at := size * done / all / line * line
-	for _, data := range c {
-		if at < len(data) {
-			return rowsAhead{(*float32)(unsafe.Pointer(&data[at])), blockCols, min(ceil(size, all*row), coldRows)}
-		}
-		at -= len(data)
-	}
-	return rowsAhead{}
-}
-
 // multiply adds a product to a block of zeros, for so many pairs, which lie in left as
 // packLeft leaves them; a block of columns lies in right, before what is needed next.
 // ahead says what the n-th product asks for; it may be nil.
@@ -364,24 +317,21 @@ func (g *strassenMultiply) do(w *worker, task int) {
 	for b := b0; b < b1; b++ {
 		c := g.c[row*g.ldc+g.j0+b*blockCols:]
 		x.multiply(pairs, mem, apart, g.packB[b*rightSize(x.h):], block, func(n int) rowsAhead {
-			switch {
-			case n < leftAhead:
+			if n < leftAhead {
 				return g.nextLeft(row+m, pairs, (b-b0)*leftAhead+n, (b1-b0)*leftAhead)
-			case n < leftAhead+ofC:
-				return rowsOfC(c, g.ldc, pairs, n)
 			}
-			return g.cold.portion(g.cuts[i]*blocks+b*pairs, g.cuts[len(g.cuts)-1]*blocks)
+			return rowsOfC(c, g.ldc, pairs, n)
 		})
 		g.v.strassen.unload(&c[0], g.ldc, &block[0], m, &factors[0], add)
 	}
 }
 
-// leftAhead products ask for the left factor's next rows, ofC for those of C, to which the
-// block is moved after them.
-const leftAhead, ofC = 2, 4
+// leftAhead products ask for the left factor's next rows, the others for those of C, to
+// which the block is moved after them.
+const leftAhead = 3
 
 func rowsOfC(c []float32, ldc, pairs, n int) rowsAhead {
-	const each = pairRows / ofC
+	const each = pairRows / (packedSums - leftAhead)
 	return rowsAhead{&c[min((n-leftAhead)*each*pairs*ldc, len(c)-1)], ldc, each}
 }
 

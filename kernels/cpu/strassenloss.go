@@ -170,7 +170,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 			for j := 0; j < t.x.cols; j += blockCols {
 				dx := t.dx.data[first*t.dx.stride+j:]
 				g.multiply(pairs, mem, apart, packT, block, func(n int) rowsAhead {
-					if n < leftAhead || n >= leftAhead+ofC {
+					if n < leftAhead {
 						return rowsAhead{}
 					}
 					return rowsOfC(dx, t.dx.stride, pairs, n)
@@ -182,30 +182,15 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 	}
 }
 
-// wordsAhead returns the weights of the words that are packed next.
-func (c *crossEntropy) wordsAhead() []byte {
-	w := &c.terms[0].w
-	from := c.words0 + c.wordsN
-	to := min(from+c.wordsN, c.vocab)
-	if from >= to {
-		return nil
-	}
-	return w.at(from, 0)[:w.dtype.Bytes(w.stride)*(to-from-1)]
-}
-
 // logitsByHalves is logits for some pairs of panels.
 func (c *crossEntropy) logitsByHalves(z, block []float32, pair, pairs, n, word0, words int) {
 	x := &c.halves
 	blocks := ceil(c.depth, 2*x.h)
-	next := cold{c.wordsAhead()}
 	for j := 0; j < words; j += blockCols {
 		for i := range blocks {
 			l := c.logitHalves(i * 2 * x.h)
 			left := x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:]
-			l.multiply(pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, func(n int) rowsAhead {
-				all := c.wordsN / blockCols * blocks * packedSums // products of a pair
-				return next.portion(pair*all+(((word0+j)/blockCols*blocks+i)*packedSums+n)*pairs, x.pairs*all)
-			})
+			l.multiply(pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, nil)
 			c.v.strassen.unload(&z[j], halvesWords, &block[0], n, &x.factors[(i*x.pairs+pair)*pairRows], i > 0)
 		}
 	}

@@ -232,7 +232,7 @@ func widen(t stored) {
 func dot(t stored) {
 	s, n := kernel("Dot"+t.name, "func(x []float32, w *byte) float32", "vectors.dot for whole vectors", "x")
 	w := Load(Param("w"), GP64())
-	acc := []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()}
+	acc := isa.zeros(4)
 	wholeVectors(n, s["x"], w, t.size, 4, func(x, m Mem, u int) {
 		v := isa.new()
 		t.load(m, v)

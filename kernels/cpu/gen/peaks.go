@@ -3,17 +3,13 @@ package main
 import (
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
-	. "github.com/mmcloughlin/avo/reg"
 )
 
 // peak does nothing but multiply and add.
 func peak() {
 	declare("FMA", "func(rounds int)", "vectors.peak: rounds of twelve independent multiply-adds of vectors")
 	n := Load(Param("rounds"), GP64())
-	var acc [12]VecVirtual
-	for i := range acc {
-		acc[i] = isa.zeroed()
-	}
+	acc := isa.zeros(12)
 	x, y := isa.zeroed(), isa.zeroed()
 	Label("loop")
 	for i := range acc {

@@ -29,11 +29,17 @@ func (s set) bytes() int { return 4 * s.lanes }
 // zeroed returns a vector of zeros.
 func (s set) zeroed() VecVirtual {
 	v := s.new()
-	clearVector(v)
+	VXORPS(v, v, v)
 	return v
 }
 
-func clearVector(v VecVirtual) { VXORPS(v, v, v) }
+// zeros returns n of them.
+func (s set) zeros(n int) (v []VecVirtual) {
+	for range n {
+		v = append(v, s.zeroed())
+	}
+	return v
+}
 
 // set returns a vector that holds m.
 func (s set) set(m Mem) VecVirtual {

@@ -26,11 +26,7 @@ func newTile(rows, vectors int) *tile {
 		t.b = append(t.b, isa.new())
 	}
 	for range rows {
-		var row []VecVirtual
-		for range vectors {
-			row = append(row, isa.zeroed())
-		}
-		t.acc = append(t.acc, row)
+		t.acc = append(t.acc, isa.zeros(vectors))
 	}
 	return t
 }

@@ -27,7 +27,7 @@ func vectorKernels() {
 
 	s, n = kernel("NormalizeSum", "func(out, x, w, next []float32, inv float32) float32", "vectors.normalizeSum", "out", "x", "w", "next")
 	inv := isa.scalar("inv")
-	acc := []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()} // as avx2SumSquares: the same sum
+	acc := isa.zeros(4) // as avx2SumSquares: the same sum
 	each(s, n, 4, func(s *vector) {
 		next := s.load("next")
 		VFMADD231PS(next, next, acc[s.step])
@@ -86,10 +86,8 @@ func turn(name, field string, inverse bool) {
 }
 
 func reductions() {
-	four := func() []VecVirtual { return []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()} }
-
 	s, n := kernel("SumSquares", "func(x []float32) float32", "vectors.sumSquares", "x")
-	acc := four()
+	acc := isa.zeros(4)
 	each(s, n, 4, func(s *vector) {
 		x := s.load("x")
 		VFMADD231PS(x, x, acc[s.step])
@@ -98,7 +96,7 @@ func reductions() {
 	end()
 
 	s, n = kernel("Dot3", "func(x, y, w []float32) float32", "vectors.dot3", "x", "y", "w")
-	acc = four()
+	acc = isa.zeros(4)
 	each(s, n, 4, func(s *vector) {
 		x, y, w := s.load("x"), s.load("y"), s.load("w")
 		VMULPS(x, y, y)
@@ -113,7 +111,7 @@ func reductions() {
 // sumSquares64 widens before it multiplies.
 func sumSquares64() {
 	s, n := kernel("SumSquares64", "func(x []float32) float64", "vectors.sumSquares64", "x")
-	acc := []VecVirtual{isa.zeroed(), isa.zeroed(), isa.zeroed(), isa.zeroed()}
+	acc := isa.zeros(4)
 	each(s, n, 2, func(s *vector) {
 		x := s.load("x")
 		lo, hi, upper := YMM(), YMM(), XMM()
