@@ -12,7 +12,7 @@ import (
 // block go through the micro-kernel; tiles above the diagonal are left out.
 const (
 	blockQueries = 16 * tileRows // a multiple of tileRows
-	blockKeys    = 8 * tileCols  // a multiple of tileCols
+	blockKeys    = 16 * tileCols // a multiple of tileCols
 )
 
 // span is a sequence: rows start to start+len, and its first panel of keys
@@ -67,11 +67,21 @@ type heads struct {
 	seq           sequences
 }
 
+func headsOf(q, k *kernels.Tensor, s kernels.AttentionShape) heads {
+	return heads{dim: s.HeadDim, padded: ceil(s.HeadDim, tileCols) * tileCols, query: q.Cols / s.HeadDim, shared: k.Cols / s.HeadDim, shape: s}
+}
+
+// set keeps the lists of sequences, which are used again.
 func (h *heads) set(q, k, bounds *kernels.Tensor, s kernels.AttentionShape) {
-	h.dim, h.shape = s.HeadDim, s
-	h.padded = ceil(h.dim, tileCols) * tileCols
-	h.query, h.shared = q.Cols/h.dim, k.Cols/h.dim
+	seq := h.seq
+	*h = headsOf(q, k, s)
+	h.seq = seq
 	h.seq.set(indices(bounds))
+}
+
+// packed bounds what the keys of so many rows take when they are packed across.
+func (h *heads) packed(bounds *kernels.Tensor, rows int) int {
+	return h.shared * mostPanels(bounds, rows) * tileCols * h.dim
 }
 
 // reach returns the first key that query q of a sequence looks at.
@@ -89,54 +99,105 @@ func (h *heads) across(w *worker, v *vectors, dst []float32, x matrix, head, pan
 	packPanel(w, v, dst[(head*len(h.seq.keys)+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
 }
 
-// apart copies a row of one head, [head][row][padded]: where they lie, rows may be a
-// power of two apart, and all in the same few places of a cache.
-func (h *heads) apart(dst []float32, x matrix, head, row int) {
-	d := h.rowsOf(dst, x.rows, head, row)[:h.padded]
-	clear(d[copy(d, x.row(row)[head*h.dim:][:h.dim]):])
+// headRows are a matrix whose products read the rows of one head: in place, or where
+// that would be slow, copied apart.
+type headRows struct {
+	matrix
+	copies []float32 // [head][row][padded], or nil
 }
 
-// panelApart is apart for the rows of a panel of keys.
-func (h *heads) panelApart(dst []float32, x matrix, head, panel int) {
-	p := h.seq.keys[panel]
-	for i := range int(p.n) {
-		h.apart(dst, x, head, h.seq.spans[p.span].start+int(p.first)+i)
+// copied says whether rows are copied apart: where they are no whole panels, or where they
+// are a multiple of a power of two apart, and so all in the same few places of a cache.
+func (h *heads) copied(x *kernels.Tensor) bool {
+	return h.dim%tileCols > 0 || x.Stride%256 == 0
+}
+
+// copies returns how many elements the copies of a matrix take.
+func (h *heads) copies(x *kernels.Tensor) int {
+	if !h.copied(x) {
+		return 0
+	}
+	return x.Cols / h.dim * x.Rows * h.padded
+}
+
+// place returns a matrix with memory for its copies.
+func (h *heads) place(x *kernels.Tensor, mem *[]float32) headRows {
+	r := headRows{matrix: view(x)}
+	if h.copied(x) {
+		r.copies = take(mem, h.copies(x))
+	}
+	return r
+}
+
+// copy copies a row of one head apart, if rows are.
+func (h *heads) copy(x *headRows, head, row int) {
+	if x.copies != nil {
+		d := x.copies[(head*x.rows+row)*h.padded:][:h.padded]
+		clear(d[copy(d, x.row(row)[head*h.dim:][:h.dim]):])
 	}
 }
 
-// rowsOf returns a head's rows from one on, of n that were copied apart.
-func (h *heads) rowsOf(x []float32, n, head, row int) []float32 { return x[(head*n+row)*h.padded:] }
+// copyPanel is copy for the rows of a panel of keys.
+func (h *heads) copyPanel(x *headRows, head, panel int) {
+	p := h.seq.keys[panel]
+	for i := range int(p.n) {
+		h.copy(x, head, h.seq.spans[p.span].start+int(p.first)+i)
+	}
+}
+
+// rowsOf returns n rows of a head.
+func (h *heads) rowsOf(x *headRows, head, row, n int) matrix {
+	if x.copies == nil {
+		return x.part(row, n, head*h.dim, h.dim)
+	}
+	return matrix{x.copies[(head*x.rows+row)*h.padded:], n, h.dim, h.padded}
+}
 
 // scores computes a block of S = scale·Q·Kᵀ where it is not above the
-// diagonal. q holds the queries from q0 on, up to the end of the last tile, k the
-// panels of the keys from k0 on.
-func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q, k []float32, q0, nq, k0, nk int) {
+// diagonal. q holds the queries from q0 on, k the panels of the keys from k0 on; last is
+// room for a tile of queries.
+func (h *heads) scores(v *vectors, s []float32, ld int, scale float32, q matrix, k []float32, q0, k0, nk int, last []float32) {
+	whole := q.rows / tileRows * tileRows
+	for i := whole; i < q.rows; i++ { // a tile reads on, where there may be nothing
+		copy(last[(i-whole)*h.dim:], q.row(i))
+	}
+	at := func(i int) (*float32, int) {
+		if i == whole {
+			return &last[0], h.dim
+		}
+		return &q.data[i*q.stride], q.stride
+	}
 	for j := 0; j < nk; {
-		panels, at := 1, &k[j*h.dim]
+		panels, keys := 1, &k[j*h.dim]
 		i := max(0, k0+j-q0) / tileRows * tileRows
-		both := nq // from where on the next panel of keys counts too
+		both := q.rows // from where on the next panel of keys counts too
 		if v.tileWide != nil && j+tileCols < nk {
-			panels, both = 2, min(nq, max(0, k0+j+tileCols-q0)/tileRows*tileRows)
+			panels, both = 2, min(q.rows, max(0, k0+j+tileCols-q0)/tileRows*tileRows)
+		}
+		for ; v.tileTall != nil && i+2*tileRows <= min(both, whole); i += 2 * tileRows {
+			v.tileTall(h.dim, &q.data[i*q.stride], q.stride, 1, tileRows*q.stride, keys, tileCols, &s[i*ld+j], ld, scale, false)
 		}
 		for ; i < both; i += tileRows {
-			v.tile(h.dim, &q[i*h.padded], h.padded, 1, at, tileCols, &s[i*ld+j], ld, scale, false)
+			a, stride := at(i)
+			v.tile(h.dim, a, stride, 1, keys, tileCols, &s[i*ld+j], ld, scale, false)
 		}
-		for ; i < nq; i += tileRows {
-			v.tileWide(h.dim, &q[i*h.padded], h.padded, 1, at, tileCols, h.dim*tileCols, &s[i*ld+j], ld, scale, false)
+		for ; i < q.rows; i += tileRows {
+			a, stride := at(i)
+			v.tileWide(h.dim, a, stride, 1, keys, tileCols, h.dim*tileCols, &s[i*ld+j], ld, scale, false)
 		}
 		j += panels * tileCols
 	}
 }
 
-// sums adds alpha·A·B to a tile's rows of C [tileRows, padded], where B has k
-// rows of one head.
-func (h *heads) sums(v *vectors, k int, a *float32, arow, astep int, b, c []float32, alpha float32) {
+// sums adds alpha·A·B to a tile's rows of C [tileRows, padded], where B are rows of one
+// head.
+func (h *heads) sums(v *vectors, a *float32, arow, astep int, b matrix, c []float32, alpha float32) {
 	at := 0
 	for ; v.tileWide != nil && at+2*tileCols <= h.padded; at += 2 * tileCols {
-		v.tileWide(k, a, arow, astep, &b[at], h.padded, tileCols, &c[at], h.padded, alpha, true)
+		v.tileWide(b.rows, a, arow, astep, &b.data[at], b.stride, tileCols, &c[at], h.padded, alpha, true)
 	}
 	for ; at < h.padded; at += tileCols {
-		v.tile(k, a, arow, astep, &b[at], h.padded, &c[at], h.padded, alpha, true)
+		v.tile(b.rows, a, arow, astep, &b.data[at], b.stride, &c[at], h.padded, alpha, true)
 	}
 }
 
@@ -144,10 +205,12 @@ func (h *heads) sums(v *vectors, k int, a *float32, arow, astep int, b, c []floa
 type attention struct {
 	heads
 	isa            *vectors
-	q, k, v        matrix
+	q, k           matrix
+	v              headRows
 	out, lse       matrix
-	keys, values   []float32 // packed across, copied apart
+	keys           []float32 // packed across
 	packing        bool
+	copyQueries    bool
 	scale, softCap float32
 }
 
@@ -155,11 +218,10 @@ func attentionNeed(o *kernels.Attention) need {
 	if o.Q.Len() == 0 {
 		return need{}
 	}
-	padded := ceil(o.HeadDim, tileCols) * tileCols
-	shared := o.K.Cols / o.HeadDim
+	h := headsOf(o.Q, o.K, o.AttentionShape)
 	return need{
-		shared:  aligned(shared*mostPanels(o.Bounds, o.K.Rows)*tileCols*o.HeadDim) + aligned(shared*o.K.Rows*padded),
-		private: 2*blockQueries*padded + blockQueries*blockKeys + 2*blockQueries,
+		shared:  aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.V)),
+		private: 2*blockQueries*h.padded + blockQueries*blockKeys + 2*blockQueries + aligned(tileRows*h.dim),
 	}
 }
 
@@ -169,9 +231,10 @@ func (b *Backend) attend(o *kernels.Attention, mem []float32) {
 	}
 	a := &b.attention
 	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
-	a.isa, a.q, a.k, a.v, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
+	a.isa, a.q, a.k, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.Out), view(o.LSE)
 	a.scale, a.softCap = float32(o.Scale), float32(o.SoftCap)
-	a.keys, a.values = take(&mem, a.shared*len(a.seq.keys)*tileCols*a.dim), take(&mem, a.shared*a.v.rows*a.padded)
+	a.keys = take(&mem, a.shared*len(a.seq.keys)*tileCols*a.dim)
+	a.v, a.copyQueries = a.place(o.V, &mem), a.copied(o.Q)
 	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
 	a.packing = true
 	b.either(small, a, a.shared*len(a.seq.keys))
@@ -191,7 +254,7 @@ func (a *attention) do(w *worker, task int) {
 	if a.packing {
 		head, panel := task%a.shared, task/a.shared // the heads of a row lie side by side
 		a.across(w, a.isa, a.keys, a.k, head, panel)
-		a.panelApart(a.values, a.v, head, panel)
+		a.copyPanel(&a.v, head, panel)
 		return
 	}
 	a.attend(w, a.seq.queries[task/a.query], task%a.query)
@@ -207,10 +270,15 @@ func (a *attention) attend(w *worker, b block, head int) {
 	sp := &a.seq.spans[b.span]
 	q0, nq := int(b.first), int(b.n)
 	mem := w.private
-	q := take(&mem, blockQueries*a.padded)
-	for i := range nq {
-		copy(q[i*a.padded:], a.q.row(sp.start + q0 + i)[head*a.dim:][:a.dim])
+	q := a.q.part(sp.start+q0, nq, head*a.dim, a.dim)
+	if a.copyQueries {
+		apart := matrix{take(&mem, blockQueries*a.padded), nq, a.dim, a.padded}
+		for i := range nq {
+			copy(apart.row(i), q.row(i))
+		}
+		q = apart
 	}
+	last := take(&mem, aligned(tileRows*a.dim))
 	x := softmax{take(&mem, blockQueries*blockKeys), take(&mem, blockQueries*a.padded), take(&mem, blockQueries), take(&mem, blockQueries)}
 	clear(x.out)
 	clear(x.sum)
@@ -219,14 +287,13 @@ func (a *attention) attend(w *worker, b block, head int) {
 	}
 	kv := head / (a.query / a.shared)
 	keys := a.keys[(kv*len(a.seq.keys)+sp.keyPanel)*tileCols*a.dim:]
-	values := a.rowsOf(a.values, a.v.rows, kv, sp.start)
 	for k0 := a.reach(q0) / tileCols * tileCols; k0 < q0+nq; k0 += blockKeys {
 		nk := min(blockKeys, q0+nq-k0)
-		a.scores(a.isa, x.s, blockKeys, a.scale, q, keys[k0*a.dim:], q0, nq, k0, nk)
+		a.scores(a.isa, x.s, blockKeys, a.scale, q, keys[k0*a.dim:], q0, k0, nk, last)
 		for i := range nq {
 			a.soften(&x, i, q0+i, k0, nk)
 		}
-		a.mix(&x, values[k0*a.padded:], q0, nq, k0, nk)
+		a.mix(&x, a.rowsOf(&a.v, kv, sp.start+k0, nk), q0, nq, k0)
 	}
 	a.finish(&x, sp.start+q0, nq, head)
 }
@@ -241,7 +308,7 @@ func (a *attention) soften(x *softmax, i, q, k0, nk int) {
 		return
 	}
 	clear(row[:lo])
-	clear(row[hi:])
+	clear(row[hi:min(len(row), hi+tileRows)]) // no tile of mix reads further
 	row = row[lo:hi]
 	if a.softCap > 0 {
 		a.isa.cap(row, a.softCap)
@@ -258,10 +325,12 @@ func (a *attention) soften(x *softmax, i, q, k0, nk int) {
 }
 
 // mix adds the values, each tile of rows only up to its last query's key.
-func (a *attention) mix(x *softmax, values []float32, q0, nq, k0, nk int) {
+func (a *attention) mix(x *softmax, values matrix, q0, nq, k0 int) {
+	nk := values.rows
 	for i := 0; i < nq; i += tileRows {
-		if k := min(nk, q0+min(i+tileRows, nq)-k0); k > 0 {
-			a.sums(a.isa, k, &x.s[i*blockKeys], blockKeys, 1, values, x.out[i*a.padded:], 1)
+		values.rows = min(nk, q0+min(i+tileRows, nq)-k0)
+		if values.rows > 0 {
+			a.sums(a.isa, &x.s[i*blockKeys], blockKeys, 1, values, x.out[i*a.padded:], 1)
 		}
 	}
 }

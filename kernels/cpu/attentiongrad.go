@@ -18,11 +18,10 @@ const (
 type attentionGrad struct {
 	heads
 	isa                 *vectors
-	q, k, v, out, lse   matrix
-	dout, dq, dk, dv    matrix
+	q, k, dout          headRows
+	v, out, lse         matrix
+	dq, dk, dv          matrix
 	keys, values        []float32 // packed across
-	keyRows             []float32 // copied apart
-	queries, douts      []float32 // copied apart
 	dot                 []float32 // [T, heads]: Σ dout·out
 	partial             []float32 // [chunk-1][T, heads·dim]
 	phase               int
@@ -35,7 +34,7 @@ type chunkOf struct{ span, chunk int32 }
 // The phases of the backward pass.
 const (
 	packKeyPanels = iota
-	copyRows
+	prepareRows
 	gradients
 	addChunks
 )
@@ -57,12 +56,11 @@ func attentionGradNeed(o *kernels.AttentionGrad) need {
 	if o.Q.Len() == 0 {
 		return need{}
 	}
-	d, padded := o.HeadDim, ceil(o.HeadDim, tileCols)*tileCols
-	query, shared := o.Q.Cols/d, o.K.Cols/d
+	h := headsOf(o.Q, o.K, o.AttentionShape)
 	return need{
-		shared: 2*aligned(shared*mostPanels(o.Bounds, o.K.Rows)*tileCols*d) + aligned(shared*o.K.Rows*padded) +
-			2*aligned((query*o.Q.Rows+tileRows)*padded) + aligned(o.Q.Rows*query) + aligned((parts(o.Q.Rows, o.Q.Rows, shared)-1)*o.Q.Len()),
-		private: 2*blockQueries*gradKeys + 2*gradKeys*padded,
+		shared: 2*aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.K)) + aligned(h.copies(o.Q)) + aligned(h.copies(o.DOut)) +
+			aligned(o.Q.Rows*h.query) + aligned((parts(o.Q.Rows, o.Q.Rows, h.shared)-1)*o.Q.Len()),
+		private: 2*blockQueries*gradKeys + 2*gradKeys*h.padded + aligned(tileRows*h.dim),
 	}
 }
 
@@ -72,18 +70,18 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 	}
 	a := &b.backward
 	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
-	a.isa, a.q, a.k, a.v, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.V), view(o.Out), view(o.LSE)
-	a.dout, a.dq, a.dk, a.dv = view(o.DOut), view(o.DQ), view(o.DK), view(o.DV)
+	a.isa, a.v, a.out, a.lse = b.v, view(o.V), view(o.Out), view(o.LSE)
+	a.dq, a.dk, a.dv = view(o.DQ), view(o.DK), view(o.DV)
 	a.scale, a.softCap, a.ic2 = float32(o.Scale), float32(o.SoftCap), 0
 	if o.SoftCap > 0 {
 		a.ic2 = float32(1 / (o.SoftCap * o.SoftCap))
 	}
-	a.layout(mem)
+	a.layout(o, mem)
 	a.cut()
 	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
 	for phase, tasks := range [...]int{
 		packKeyPanels: a.shared * len(a.seq.keys),
-		copyRows:      ceil(a.q.rows, rowsPerCopy),
+		prepareRows:   ceil(a.q.rows, rowsAtOnce),
 		gradients:     a.shared * len(a.tasks),
 		addChunks:     len(a.seq.queries),
 	} {
@@ -92,11 +90,10 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 	}
 }
 
-func (a *attentionGrad) layout(mem []float32) {
-	across, apart := a.shared*len(a.seq.keys)*tileCols*a.dim, (a.query*a.q.rows+tileRows)*a.padded // the last tile reads on
+func (a *attentionGrad) layout(o *kernels.AttentionGrad, mem []float32) {
+	across := a.shared * len(a.seq.keys) * tileCols * a.dim
 	a.keys, a.values = take(&mem, across), take(&mem, across)
-	a.keyRows = take(&mem, a.shared*a.k.rows*a.padded)
-	a.queries, a.douts = take(&mem, apart), take(&mem, apart)
+	a.k, a.q, a.dout = a.place(o.K, &mem), a.place(o.Q, &mem), a.place(o.DOut, &mem)
 	a.dot = take(&mem, a.q.rows*a.query)
 	a.partial = mem
 }
@@ -117,12 +114,12 @@ func (a *attentionGrad) do(w *worker, task int) {
 	switch a.phase {
 	case packKeyPanels:
 		head, panel := task%a.shared, task/a.shared
-		a.across(w, a.isa, a.keys, a.k, head, panel)
+		a.across(w, a.isa, a.keys, a.k.matrix, head, panel)
 		a.across(w, a.isa, a.values, a.v, head, panel)
-		a.panelApart(a.keyRows, a.k, head, panel)
-	case copyRows:
-		for t := task * rowsPerCopy; t < min((task+1)*rowsPerCopy, a.q.rows); t++ {
-			a.copyRow(t)
+		a.copyPanel(&a.k, head, panel)
+	case prepareRows:
+		for t := task * rowsAtOnce; t < min((task+1)*rowsAtOnce, a.q.rows); t++ {
+			a.prepare(t)
 		}
 	case gradients:
 		t := a.tasks[task/a.shared]
@@ -132,17 +129,16 @@ func (a *attentionGrad) do(w *worker, task int) {
 	}
 }
 
-// rowsPerCopy is how many rows a task copies.
-const rowsPerCopy = 8
+// rowsAtOnce is how many rows a task prepares.
+const rowsAtOnce = 8
 
-// copyRow copies a row of queries and of output gradients apart, and computes
-// Σ dout·out for each head.
-func (a *attentionGrad) copyRow(t int) {
+// prepare computes Σ dout·out of each head of a row.
+func (a *attentionGrad) prepare(t int) {
 	for head := range a.query {
-		a.apart(a.queries, a.q, head, t)
-		a.apart(a.douts, a.dout, head, t)
+		a.copy(&a.q, head, t)
+		a.copy(&a.dout, head, t)
 		out := a.out.row(t)[head*a.dim:][:a.dim]
-		dout := bytesOf(matrix{a.dout.row(t)[head*a.dim:][:a.dim], 1, a.dim, a.dim})
+		dout := bytesOf(a.dout.part(t, 1, head*a.dim, a.dim))
 		a.dot[t*a.query+head] = a.isa.dot[kernels.F32](out, &dout.data[0])
 	}
 }
@@ -157,7 +153,7 @@ func (a *attentionGrad) chunk(w *worker, sp *span, chunk, kv int) {
 	}
 	mem := w.private
 	g := gradBlock{s: take(&mem, blockQueries*gradKeys), ds: take(&mem, blockQueries*gradKeys),
-		dk: take(&mem, gradKeys*a.padded), dv: take(&mem, gradKeys*a.padded)}
+		dk: take(&mem, gradKeys*a.padded), dv: take(&mem, gradKeys*a.padded), last: take(&mem, aligned(tileRows*a.dim))}
 	for k0 := first; k0 < last; k0 += gradKeys {
 		g.k0, g.nk = k0, min(gradKeys, sp.len-k0)
 		clear(g.dk)
@@ -193,20 +189,22 @@ func (a *attentionGrad) queryGrad(chunk int) matrix {
 type gradBlock struct {
 	s, ds          []float32 // [blockQueries, gradKeys]
 	dk, dv         []float32 // [gradKeys, padded]
+	last           []float32 // [tileRows, dim]
 	q0, nq, k0, nk int
 }
 
 func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, dq matrix) {
 	at := ((kv*len(a.seq.keys)+sp.keyPanel)*tileCols + g.k0) * a.dim
-	queries := a.rowsOf(a.queries, a.q.rows, head, sp.start+g.q0)
-	douts := a.rowsOf(a.douts, a.q.rows, head, sp.start+g.q0)
-	a.scores(a.isa, g.s, gradKeys, a.scale, queries, a.keys[at:], g.q0, g.nq, g.k0, g.nk)
-	a.scores(a.isa, g.ds, gradKeys, 1, douts, a.values[at:], g.q0, g.nq, g.k0, g.nk)
+	queries := a.rowsOf(&a.q, head, sp.start+g.q0, g.nq)
+	douts := a.rowsOf(&a.dout, head, sp.start+g.q0, g.nq)
+	a.scores(a.isa, g.s, gradKeys, a.scale, queries, a.keys[at:], g.q0, g.k0, g.nk, g.last)
+	a.scores(a.isa, g.ds, gradKeys, 1, douts, a.values[at:], g.q0, g.k0, g.nk, g.last)
 	for i := range g.nq {
 		a.row(g, i, sp.start+g.q0+i, head)
 	}
 	// dq += scale·ds·K
-	k := right{a.rowsOf(a.keyRows, a.k.rows, kv, sp.start+g.k0), tileCols, a.padded}
+	keys := a.rowsOf(&a.k, kv, sp.start+g.k0, g.nk)
+	k := right{keys.data, tileCols, keys.stride}
 	for i := 0; i < g.nq; i += tileRows {
 		m := min(tileRows, g.nq-i)
 		if depth := min(g.nk, g.q0+i+m-g.k0); depth > 0 {
@@ -247,10 +245,10 @@ func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
 
 // sumQueries adds sᵀ·x for the rows x of a head; queries before a tile's first key
 // are left out.
-func (a *attentionGrad) sumQueries(out, s, x []float32, alpha float32, g *gradBlock) {
+func (a *attentionGrad) sumQueries(out, s []float32, x matrix, alpha float32, g *gradBlock) {
 	for i := 0; i < g.nk; i += tileRows {
 		if q := max(0, g.k0+i-g.q0); q < g.nq {
-			a.sums(a.isa, g.nq-q, &s[q*gradKeys+i], 1, gradKeys, x[q*a.padded:], out[i*a.padded:], alpha)
+			a.sums(a.isa, &s[q*gradKeys+i], 1, gradKeys, x.part(q, g.nq-q, 0, a.dim), out[i*a.padded:], alpha)
 		}
 	}
 }

@@ -94,17 +94,22 @@ func BenchmarkWeightGrad(b *testing.B) {
 }
 
 func BenchmarkAttention(b *testing.B) {
-	for _, rows := range []int{512, 2048} {
-		shape := kernels.AttentionShape{HeadDim: 64, Scale: 0.125, Pairs: float64(rows) * float64(rows+1) / 2}
+	for _, c := range []struct{ sequences, rows int }{{4, 256}, {1, 512}, {1, 2048}} {
+		all := c.sequences * c.rows
+		shape := kernels.AttentionShape{HeadDim: 64, Scale: 0.125, Pairs: float64(all) * float64(c.rows+1) / 2}
 		forward := func(m maker) *kernels.Attention {
-			return &kernels.Attention{Q: m.f("Q", rows, 576), K: m.f("K", rows, 192), V: m.f("V", rows, 192), Bounds: m.ints(0, int32(rows)),
-				Out: m.f("Out", rows, 576), LSE: m.f("LSE", rows, 9), AttentionShape: shape}
+			bounds := m.ints(make([]int32, c.sequences+1)...)
+			for i := range c.sequences + 1 {
+				kernels.View[int32](bounds)[i] = int32(i * c.rows)
+			}
+			return &kernels.Attention{Q: m.f("Q", all, 576), K: m.f("K", all, 192), V: m.f("V", all, 192), Bounds: bounds,
+				Out: m.f("Out", all, 576), LSE: m.f("LSE", all, 9), AttentionShape: shape}
 		}
-		bench(b, fmt.Sprintf("T%d/forward", rows), func(m maker) kernels.Op { return forward(m) })
-		bench(b, fmt.Sprintf("T%d/backward", rows), func(m maker) kernels.Op {
+		bench(b, fmt.Sprintf("%dxT%d/forward", c.sequences, c.rows), func(m maker) kernels.Op { return forward(m) })
+		bench(b, fmt.Sprintf("%dxT%d/backward", c.sequences, c.rows), func(m maker) kernels.Op {
 			f := forward(m)
-			return &kernels.AttentionGrad{Q: f.Q, K: f.K, V: f.V, Bounds: f.Bounds, Out: f.Out, LSE: f.LSE, DOut: m.f("DOut", rows, 576),
-				DQ: m.f("DQ", rows, 576), DK: m.f("DK", rows, 192), DV: m.f("DV", rows, 192), AttentionShape: shape}
+			return &kernels.AttentionGrad{Q: f.Q, K: f.K, V: f.V, Bounds: f.Bounds, Out: f.Out, LSE: f.LSE, DOut: m.f("DOut", all, 576),
+				DQ: m.f("DQ", all, 576), DK: m.f("DK", all, 192), DV: m.f("DV", all, 192), AttentionShape: shape}
 		})
 	}
 }

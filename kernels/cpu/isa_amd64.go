@@ -61,7 +61,7 @@ var avx512 = wide(avx2)
 func wide(v vectors) vectors {
 	v.name = "avx512"
 	v.tileWide, v.tilePackedWide, v.tileTall = avx512TileWide, avx512TilePackedWide, avx512TileTall
-	v.outer, v.outerCols = avx512Outer, 96
+	v.outer = avx512Outer
 	s := *v.strassen
 	s.stream, s.sums, s.addTo, s.addToBoth, s.unload, s.narrow = avx512Stream, avx512Sums, avx512AddTo, avx512AddToBoth, avx512Unload, false
 	v.strassen = &s
@@ -95,7 +95,6 @@ var avx2 = vectors{
 	tile:       avx2Tile,
 	tilePacked: avx2TilePacked,
 	outer:      avx2Outer,
-	outerCols:  24,
 	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth) }, cache: secondCache() * 5 / 8,
 		across6: avx2Across6Scaled, stream: avx2Stream, sums: avx2Sums, addTo: avx2AddTo, addToBoth: avx2AddToBoth, narrow: true, unload: avx2Unload},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),

@@ -1,29 +1,48 @@
 package cpu
 
-import "graft/kernels"
+import (
+	"unsafe"
+
+	"graft/kernels"
+)
 
 // available returns the instruction sets of this machine, the best last. Every
 // arm64 processor has NEON.
 func available() []*vectors { return append([]*vectors{&plain, &neon}, accelerated()...) }
+
+// neonOuter sums outerRows rows of neonOuterCols columns, and asks for neonOuterAhead
+// elements of each row ahead.
+const (
+	neonOuterCols  = 24
+	neonOuterAhead = 32
+)
 
 // neon is NEON, which includes fused multiply-add and half-precision conversion.
 var neon = vectors{
 	name:       "neon",
 	tile:       neonTile,
 	tilePacked: neonTilePacked,
-	outer:      neonOuter,
-	outerCols:  24,
-	across:     perType(neonAcrossF32, neonAcrossF16, neonAcrossBF16),
-	across6:    neonAcross6,
-	along:      perType(neonAlongF32, neonAlongF16, neonAlongBF16),
-	blocks:     [kernels.Affine8 + 1]func([]float32, *byte){kernels.Q8_0: neonBlocksQ8_0, kernels.Q4_0: neonBlocksQ4_0, kernels.Q4_1: neonBlocksQ4_1},
-	widen:      perType(plain.widen[kernels.F32], neonWidenF16, neonWidenBF16),
-	dot:        perType(neonDotF32, neonDotF16, neonDotBF16),
-	axpy:       perType(neonAxpyF32, neonAxpyF16, neonAxpyBF16),
-	scale:      neonScale,
-	add:        neonAdd,
-	maxOf:      neonMax,
-	exp:        neonExp,
+	outer: func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32) {
+		at := func(x *float32, i int) *float32 { return (*float32)(unsafe.Add(unsafe.Pointer(x), 4*i)) }
+		asked := 0
+		for i := 0; i < groups*outerRows; i += outerRows {
+			for j := 0; j < outerBlock; j += neonOuterCols {
+				neonOuter(k, at(a, i), astep, at(b, j), bstep, at(c, i*outerBlock+j), at(ahead, asked))
+				asked = (asked + neonOuterAhead) % outerBlock
+			}
+		}
+	},
+	across:  perType(neonAcrossF32, neonAcrossF16, neonAcrossBF16),
+	across6: neonAcross6,
+	along:   perType(neonAlongF32, neonAlongF16, neonAlongBF16),
+	blocks:  [kernels.Affine8 + 1]func([]float32, *byte){kernels.Q8_0: neonBlocksQ8_0, kernels.Q4_0: neonBlocksQ4_0, kernels.Q4_1: neonBlocksQ4_1},
+	widen:   perType(plain.widen[kernels.F32], neonWidenF16, neonWidenBF16),
+	dot:     perType(neonDotF32, neonDotF16, neonDotBF16),
+	axpy:    perType(neonAxpyF32, neonAxpyF16, neonAxpyBF16),
+	scale:   neonScale,
+	add:     neonAdd,
+	maxOf:   neonMax,
+	exp:     neonExp,
 	expMax: func(out, x, next []float32, scale, top float32) (sum, max float32) {
 		return neonExp(out, x, scale, top), neonMax(next)
 	},

@@ -26,7 +26,7 @@ func avx2Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *flo
 func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
 
 // avx2Outer is vectors.outer.
-func avx2Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
+func avx2Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
 
 // avx2AcrossF32 is vectors.across.
 func avx2AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)
@@ -167,7 +167,7 @@ func avx512Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *f
 func avx512Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
 
 // avx512Outer is vectors.outer.
-func avx512Outer(k int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
+func avx512Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
 
 // avx512AcrossF32 is vectors.across.
 func avx512AcrossF32(dst *float32, src *byte, stride int, k int, scale float32)

@@ -8,7 +8,7 @@ func neonTilePacked(k int, a, b, c *float32, ldc int, alpha float32, add bool, a
 // neonTile is vectors.tile.
 func neonTile(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
-// neonOuter is vectors.outer.
+// neonOuter is a part of vectors.outer.
 func neonOuter(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
 
 // neonAcrossF32 is vectors.across.

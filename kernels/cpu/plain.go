@@ -15,7 +15,6 @@ var plain = vectors{
 	tile:       plainTile,
 	tilePacked: plainTilePacked,
 	outer:      plainOuter,
-	outerCols:  4,
 	across: perType(
 		func(dst *float32, src *byte, stride, k int, scale float32) {
 			plainAcross(dst, src, stride, k, scale, 4, f32At)
@@ -90,20 +89,23 @@ func f32At(b []byte) float32  { return math.Float32frombits(binary.LittleEndian.
 func f16At(b []byte) float32  { return kernels.HalfToFloat32(binary.LittleEndian.Uint16(b)) }
 func bf16At(b []byte) float32 { return kernels.BF16ToFloat32(binary.LittleEndian.Uint16(b)) }
 
-// plainOuter has sixteen sums.
-func plainOuter(k int, a *float32, astep int, b *float32, bstep int, c, _ *float32) {
-	as, bs := unsafe.Slice(a, (k-1)*astep+outerRows), unsafe.Slice(b, (k-1)*bstep+4)
-	cs := unsafe.Slice(c, (outerRows-1)*outerBlock+4)
-	for i := range outerRows {
-		var s0, s1, s2, s3 float32
-		for p := range k {
-			x, w := as[p*astep+i], bs[p*bstep:][:4]
-			s0 += x * w[0]
-			s1 += x * w[1]
-			s2 += x * w[2]
-			s3 += x * w[3]
+// plainOuter keeps four sums.
+func plainOuter(k, groups int, a *float32, astep int, b *float32, bstep int, c, _ *float32) {
+	rows := groups * outerRows
+	as, bs := unsafe.Slice(a, (k-1)*astep+rows), unsafe.Slice(b, (k-1)*bstep+outerBlock)
+	cs := unsafe.Slice(c, rows*outerBlock)
+	for i := range rows {
+		for j := 0; j < outerBlock; j += 4 {
+			var s0, s1, s2, s3 float32
+			for p := range k {
+				x, w := as[p*astep+i], bs[p*bstep+j:][:4]
+				s0 += x * w[0]
+				s1 += x * w[1]
+				s2 += x * w[2]
+				s3 += x * w[3]
+			}
+			storeFour(cs[i*outerBlock+j:], 1, true, s0, s1, s2, s3)
 		}
-		storeFour(cs[i*outerBlock:], 1, true, s0, s1, s2, s3)
 	}
 }
 

@@ -122,26 +122,28 @@ func half(depth int) int {
 func rightSize(h int) int { return packedSums * halfCols * h }
 func leftSize(h int) int  { return packedSums * tileRows * h }
 
-// packRight packs columns j to j+blockCols: sum after sum, two panels each.
-func (x *halves) packRight(w *worker, dst []float32, j int) {
-	size := halfCols * x.h
-	mem := w.private
-	quarter := func(p, j int) *float32 {
-		to, n := take(&mem, size), x.depths(p)
-		eachTerm(x.terms, p, n, func(t *term, first, at, part int) {
-			packRight(w, x.v, to[at*tileCols:], x.h*tileCols, t.right, j, halfCols, first, part)
+// packRight packs columns j to j+blockCols: sum after sum, two panels each. Of each half of
+// the depth it packs so many from one on, multiples of 8.
+func (x *halves) packRight(w *worker, dst []float32, j, from, depths int) {
+	mem, panel := w.private, depths*tileCols
+	quarter := func(p, j int) []float32 {
+		to, n := take(&mem, 2*panel), min(depths, max(0, x.depths(p)-from))
+		eachTerm(x.terms, p+from, n, func(t *term, first, at, part int) {
+			packRight(w, x.v, to[at*tileCols:], panel, t.right, j, halfCols, first, part)
 		})
-		for panel := 0; panel < size; panel += x.h * tileCols {
-			clear(to[panel:][n*tileCols : x.h*tileCols])
-		}
-		return &to[0]
+		clear(to[n*tileCols : panel])
+		clear(to[panel+n*tileCols:])
+		return to
 	}
 	// In this order what is packed asks for what is packed next.
 	b11 := quarter(x.p, j)
 	b12 := quarter(x.p, j+halfCols)
 	b21 := quarter(x.p+x.h, j)
 	b22 := quarter(x.p+x.h, j+halfCols)
-	x.v.strassen.stream(size, b11, b22, b12, b21, &dst[0], size)
+	for at := 0; at < 2*panel; at += panel {
+		x.v.strassen.stream(panel, &b11[at], &b22[at], &b12[at], &b21[at], &dst[from*tileCols], halfCols*x.h)
+		dst = dst[x.h*tileCols:]
+	}
 }
 
 // rightPrivate is what packRight takes of a worker's memory.
@@ -277,18 +279,24 @@ func (g *strassen) run(p *pool, mem []float32) int {
 		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), g.v.strassen.pairsAtOnce(g.depth), len(p.workers))
 		g.over = min(ceil(len(p.workers), len(g.cuts)-1), g.nb/blockCols)
 		for g.halves.p = 0; g.halves.p < g.depth; g.halves.p += 2 * g.halves.h {
-			p.run((*strassenPack)(g), g.nb/blockCols)
+			p.run((*strassenPack)(g), packParts*g.nb/blockCols)
 			p.run((*strassenMultiply)(g), (*gemm)(g).tasks())
 		}
 	}
 	return end
 }
 
-// strassenPack packs a block of columns of the right factor.
+// strassenPack packs a part of a block of columns of the right factor.
 type strassenPack gemm
 
+// packParts are what a block of columns is cut into: an odd number of blocks is shared
+// out evenly.
+const packParts = 2
+
 func (g *strassenPack) do(w *worker, task int) {
-	g.halves.packRight(w, g.packB[task*rightSize(g.halves.h):], g.j0+task*blockCols)
+	h, block, part := g.halves.h, task/packParts, task%packParts
+	from, to := part*h/8/packParts*8, (part+1)*h/8/packParts*8
+	g.halves.packRight(w, g.packB[block*rightSize(h):], g.j0+block*blockCols, from, to-from)
 }
 
 // strassenMultiply computes one rectangle of C, for a block of the depth.

@@ -107,7 +107,7 @@ func (c *crossEntropy) packBlocks(w *worker, task int) {
 	if task < c.wordsN/blockCols {
 		for i := range blocks {
 			l := c.logitHalves(i * 2 * x.h)
-			l.packRight(w, x.packW[(task*blocks+i)*rightSize(x.h):], c.words0+task*blockCols)
+			l.packRight(w, x.packW[(task*blocks+i)*rightSize(x.h):], c.words0+task*blockCols, 0, l.h)
 		}
 		return
 	}
@@ -123,7 +123,7 @@ func (c *crossEntropy) packBlocks(w *worker, task int) {
 			n := t.x.cols / blockCols
 			if task < n {
 				g := c.gradHalves(w, t, matrix{}, c.words0+run, words)
-				g.packRight(w, mem[task*rightSize(g.h):], task*blockCols)
+				g.packRight(w, mem[task*rightSize(g.h):], task*blockCols, 0, g.h)
 				return
 			}
 			task, mem = task-n, mem[n*rightSize(half(words)):]

@@ -11,11 +11,10 @@ const (
 	tileCols = 16
 )
 
-// An outer product has outerRows rows of a block that is outerBlock columns wide.
+// Outer products are summed for groups of outerRows rows, outerBlock columns wide.
 const (
 	outerRows  = 4
 	outerBlock = 96
-	outerAhead = 32
 )
 
 // vectors is one instruction set's inner loops; everything above them is the
@@ -41,11 +40,11 @@ type vectors struct {
 	tileTall func(k int, a *float32, arow, astep, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 	// outer adds sums of outer products, for k > 0: C(i, j) += Σ A(i, p)·B(p, j), for
-	// i < outerRows and j < outerCols, where A(i, p) = a[p·astep + i], B(p, j) = b[p·bstep + j]
-	// and C(i, j) = c[i·outerBlock + j]. For each p it asks for outerAhead elements, bstep
-	// apart from ahead on.
-	outer     func(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
-	outerCols int // a divisor of outerBlock
+	// i < groups·outerRows and j < outerBlock, where A(i, p) = a[p·astep + i],
+	// B(p, j) = b[p·bstep + j] and C(i, j) = c[i·outerBlock + j]. Meanwhile it asks for a
+	// block like B's, from ahead on, a part for each group: one alone would take as long as
+	// all of them.
+	outer func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
 
 	// strassen are the loops of products of halves; nil where there are none.
 	strassen *strassenVectors

@@ -105,7 +105,8 @@ func (t *thinGrad) do(w *worker, task int) {
 	c := take(&mem, ceil(n, tileCols)*tileCols*outerBlock)
 	clear(c)
 	for p := 0; p < t.long.rows; p += thinGradDepth {
-		t.multiply(c, t.rows(mem, p, j, m), p, t.next(p, j))
+		long := t.rows(mem, p, j, m)
+		t.v.outer(long.rows, ceil(n, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &c[0], t.next(p, j))
 	}
 	if !t.transposed {
 		t.addAcross(c, mem, j, m)
@@ -131,27 +132,14 @@ func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
 }
 
 // next returns the rows that are read after those from (p, j) on.
-func (t *thinGrad) next(p, j int) []float32 {
+func (t *thinGrad) next(p, j int) *float32 {
 	if p += thinGradDepth; p >= t.long.rows {
 		p, j = 0, j+outerBlock
 	}
 	if at := p*t.long.stride + j; at < len(t.long.data) {
-		return t.long.data[at:]
+		return &t.long.data[at]
 	}
-	return t.long.data
-}
-
-// multiply adds the outer products of rows of the long matrix, from p on, to c. Each
-// asks for some columns of what comes next: one alone would take as long as all of them.
-func (t *thinGrad) multiply(c []float32, long matrix, p int, next []float32) {
-	thin := t.thin.data[p*t.thin.stride:]
-	ahead := 0
-	for i := 0; i < t.thin.cols; i += outerRows {
-		for j := 0; j < outerBlock; j += t.v.outerCols {
-			t.v.outer(long.rows, &thin[i], t.thin.stride, &long.data[j], long.stride, &c[i*outerBlock+j], &next[min(ahead, len(next)-1)])
-			ahead = (ahead + outerAhead) % outerBlock
-		}
-	}
+	return &t.long.data[0]
 }
 
 // addAcross adds c, of m columns, to rows j to j+m of dw.

@@ -4,7 +4,7 @@ package main
 // elements of the left.
 func (a *assembly) outer() {
 	const rows, count, line = 4, 6, 4 * 96
-	f := a.function("neonOuter", "func(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)", "is vectors.outer.")
+	f := a.function("neonOuter", "func(k int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)", "is a part of vectors.outer.")
 	k, left, right, c := f.load("k"), f.load("a"), f.load("b"), f.load("c")
 	astep, bstep := f.load("astep"), f.load("bstep")
 	f.do("LSL $2, %s", astep)
