@@ -42,8 +42,8 @@ type vectors struct {
 	// outer adds sums of outer products, for k > 0: C(i, j) += Σ A(i, p)·B(p, j), for
 	// i < groups·outerRows and j < outerBlock, where A(i, p) = a[p·astep + i],
 	// B(p, j) = b[p·bstep + j] and C(i, j) = c[i·outerBlock + j]. Meanwhile it asks for a
-	// block like B's, from ahead on, a part for each group: one alone would take as long as
-	// all of them.
+	// block like B's, from ahead on, part by part: to ask for all of it first would take as
+	// long as to wait for it.
 	outer func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
 
 	// strassen are the loops of products of halves; nil where there are none.

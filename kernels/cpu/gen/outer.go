@@ -13,85 +13,108 @@ const (
 	outerLine = 4 * 96 // bytes of a row of the block
 )
 
-// outer sums outer products, 4×24 at a time, or in wide vectors 4×96, which takes whole
-// lines of the long factor.
+// outer sums outer products, 4×24 at a time, or in wide vectors 8×48: a range of columns
+// for all rows, which find it in the first cache.
 func outer() {
-	count, lines := 3, 1
+	o := newOuterSums()
+	rows, lines := outerRows, 1 // at a time
 	if isa.wide() {
-		count, lines = 6, 2
+		rows, lines = 2*outerRows, 2
 	}
-	declare("Outer", "func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)", "vectors.outer")
-	k, groups := Load(Param("k"), GP64()), Load(Param("groups"), GP64())
-	a, b, c := Load(Param("a"), GP64()), Load(Param("b"), GP64()), Load(Param("c"), GP64())
-	astep, bstep := Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
-	SHLQ(Imm(2), astep)
-	SHLQ(Imm(2), bstep)
-	ahead, asking := Load(Param("ahead"), GP64()), GP64()
-	MOVQ(U32(uint32(outerLine/64/lines)), asking)
-	depth, x, y, next := GP64(), GP64(), GP64(), GP64()
-	var acc [outerRows][]VecVirtual
-	var row []VecVirtual
-	for range count {
-		row = append(row, isa.new())
-	}
-	for i := range acc {
-		for range count {
-			acc[i] = append(acc[i], isa.new())
+	MOVQ(U32(uint32(outerLine/64/lines)), o.asking)
+	for at := 0; at < outerLine; at += 3 * isa.bytes() {
+		label := func(name string) string { return fmt.Sprint(name, at) }
+		MOVQ(o.groups, o.left)
+		MOVQ(o.a, o.x0)
+		LEAQ(Mem{Base: o.c, Disp: at}, o.c0)
+		for n := rows; n > 0; n -= outerRows {
+			most := uint64(n / outerRows)
+			Label(label(fmt.Sprint("rows", n, "_")))
+			CMPQ(o.left, Imm(most))
+			JL(LabelRef(label(fmt.Sprint("fewer", n, "_"))))
+			o.pass(n, at, lines)
+			ADDQ(Imm(uint64(4*n)), o.x0)
+			ADDQ(U32(uint32(n*outerLine)), o.c0)
+			SUBQ(Imm(most), o.left)
+			JMP(LabelRef(label(fmt.Sprint("rows", n, "_"))))
+			Label(label(fmt.Sprint("fewer", n, "_")))
 		}
 	}
-	element := isa.new()
+	end()
+}
 
+// outerSums has the parameters of outer, and where it has come to.
+type outerSums struct {
+	groups, a, astep, bstep, c, ahead Register
+	asking                            Register // passes that ask for what is ahead
+	left, x0, c0                      Register // groups, the first row, and its place in C
+	depth, x, y, next                 Register // of a pass
+}
+
+func newOuterSums() *outerSums {
+	declare("Outer", "func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)", "vectors.outer")
+	get := func(name string) Register { return Load(Param(name), GP64()) }
+	o := &outerSums{groups: get("groups"), a: get("a"), astep: get("astep"), bstep: get("bstep"), c: get("c"), ahead: get("ahead")}
+	SHLQ(Imm(2), o.astep)
+	SHLQ(Imm(2), o.bstep)
+	for _, r := range []*Register{&o.asking, &o.left, &o.x0, &o.c0, &o.depth, &o.x, &o.y, &o.next} {
+		*r = GP64()
+	}
+	return o
+}
+
+// pass adds to so many rows, and three vectors of columns that lie so many bytes on. The
+// first passes ask for some lines of each row that is ahead.
+func (o *outerSums) pass(rows, at, lines int) {
+	label := func(name string) string { return fmt.Sprint(name, rows, "_", at) }
+	var row, element = []VecVirtual{isa.new(), isa.new(), isa.new()}, isa.new()
+	acc := make([][]VecVirtual, rows)
+	each := func(f func(v VecVirtual, m Mem)) {
+		for i := range acc {
+			for j, v := range acc[i] {
+				f(v, Mem{Base: o.c0, Disp: outerLine*i + isa.bytes()*j})
+			}
+		}
+	}
+	for i := range acc {
+		acc[i] = []VecVirtual{isa.new(), isa.new(), isa.new()}
+	}
 	sum := func(label string, ask bool) {
 		Label(label)
 		for i := 0; ask && i < lines; i++ {
-			PREFETCHT1(Mem{Base: next, Disp: 64 * i})
+			PREFETCHT1(Mem{Base: o.next, Disp: 64 * i})
 		}
 		for j, v := range row {
-			VMOVUPS(Mem{Base: y, Disp: isa.bytes() * j}, v)
+			VMOVUPS(Mem{Base: o.y, Disp: isa.bytes() * j}, v)
 		}
 		for i := range acc {
-			VBROADCASTSS(Mem{Base: x, Disp: 4 * i}, element)
+			VBROADCASTSS(Mem{Base: o.x, Disp: 4 * i}, element)
 			for j, v := range acc[i] {
 				VFMADD231PS(row[j], element, v)
 			}
 		}
-		ADDQ(astep, x)
-		ADDQ(bstep, y)
+		ADDQ(o.astep, o.x)
+		ADDQ(o.bstep, o.y)
 		if ask {
-			ADDQ(bstep, next)
+			ADDQ(o.bstep, o.next)
 		}
-		DECQ(depth)
+		DECQ(o.depth)
 		JNZ(LabelRef(label))
 	}
 
-	Label("group")
-	for at := 0; at < outerLine; at += isa.bytes() * count {
-		label := func(name string) string { return fmt.Sprint(name, at) }
-		each := func(f func(v VecVirtual, m Mem)) {
-			for i := range acc {
-				for j, v := range acc[i] {
-					f(v, Mem{Base: c, Disp: outerLine*i + at + isa.bytes()*j})
-				}
-			}
-		}
-		each(func(v VecVirtual, m Mem) { VMOVUPS(m, v) })
-		MOVQ(k, depth)
-		MOVQ(a, x)
-		LEAQ(Mem{Base: b, Disp: at}, y)
-		TESTQ(asking, asking)
-		JZ(LabelRef(label("asked")))
-		MOVQ(ahead, next)
-		sum(label("ask"), true)
-		ADDQ(U32(uint32(64*lines)), ahead)
-		DECQ(asking)
-		JMP(LabelRef(label("store")))
-		sum(label("asked"), false)
-		Label(label("store"))
-		each(func(v VecVirtual, m Mem) { VMOVUPS(v, m) })
-	}
-	ADDQ(Imm(4*outerRows), a)
-	ADDQ(U32(outerRows*outerLine), c)
-	DECQ(groups)
-	JNZ(LabelRef("group"))
-	end()
+	each(func(v VecVirtual, m Mem) { VMOVUPS(m, v) })
+	load("k", o.depth)
+	MOVQ(o.x0, o.x)
+	load("b", o.y)
+	ADDQ(U32(uint32(at)), o.y)
+	TESTQ(o.asking, o.asking)
+	JZ(LabelRef(label("asked")))
+	MOVQ(o.ahead, o.next)
+	sum(label("ask"), true)
+	ADDQ(U32(uint32(64*lines)), o.ahead)
+	DECQ(o.asking)
+	JMP(LabelRef(label("store")))
+	sum(label("asked"), false)
+	Label(label("store"))
+	each(func(v VecVirtual, m Mem) { VMOVUPS(v, m) })
 }
