@@ -108,13 +108,11 @@ type headRows struct {
 
 // copied says whether rows are copied apart: where they are no whole panels, or where they
 // are a multiple of a power of two apart, and so all in the same few places of a cache.
-func (h *heads) copied(x *kernels.Tensor) bool {
-	return h.dim%tileCols > 0 || x.Stride%256 == 0
-}
+func (h *heads) copied(stride int) bool { return h.dim%tileCols > 0 || stride%256 == 0 }
 
 // copies returns how many elements the copies of a matrix take.
 func (h *heads) copies(x *kernels.Tensor) int {
-	if !h.copied(x) {
+	if !h.copied(x.Stride) {
 		return 0
 	}
 	return x.Cols / h.dim * x.Rows * h.padded
@@ -123,8 +121,8 @@ func (h *heads) copies(x *kernels.Tensor) int {
 // place returns a matrix with memory for its copies.
 func (h *heads) place(x *kernels.Tensor, mem *[]float32) headRows {
 	r := headRows{matrix: view(x)}
-	if h.copied(x) {
-		r.copies = take(mem, h.copies(x))
+	if n := h.copies(x); n > 0 {
+		r.copies = take(mem, n)
 	}
 	return r
 }
@@ -210,7 +208,6 @@ type attention struct {
 	out, lse       matrix
 	keys           []float32 // packed across
 	packing        bool
-	copyQueries    bool
 	scale, softCap float32
 }
 
@@ -234,7 +231,7 @@ func (b *Backend) attend(o *kernels.Attention, mem []float32) {
 	a.isa, a.q, a.k, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.Out), view(o.LSE)
 	a.scale, a.softCap = float32(o.Scale), float32(o.SoftCap)
 	a.keys = take(&mem, a.shared*len(a.seq.keys)*tileCols*a.dim)
-	a.v, a.copyQueries = a.place(o.V, &mem), a.copied(o.Q)
+	a.v = a.place(o.V, &mem)
 	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
 	a.packing = true
 	b.either(small, a, a.shared*len(a.seq.keys))
@@ -271,7 +268,7 @@ func (a *attention) attend(w *worker, b block, head int) {
 	q0, nq := int(b.first), int(b.n)
 	mem := w.private
 	q := a.q.part(sp.start+q0, nq, head*a.dim, a.dim)
-	if a.copyQueries {
+	if a.copied(q.stride) {
 		apart := matrix{take(&mem, blockQueries*a.padded), nq, a.dim, a.padded}
 		for i := range nq {
 			copy(apart.row(i), q.row(i))

@@ -131,7 +131,7 @@ func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
 	return wide
 }
 
-// next returns the rows that are read after those from (p, j) on.
+// next returns where the rows start that are read after those from (p, j) on.
 func (t *thinGrad) next(p, j int) *float32 {
 	if p += thinGradDepth; p >= t.long.rows {
 		p, j = 0, j+outerBlock

@@ -23,21 +23,20 @@ func outer() {
 	}
 	MOVQ(U32(uint32(outerLine/64/lines)), o.asking)
 	for at := 0; at < outerLine; at += 3 * isa.bytes() {
-		label := func(name string) string { return fmt.Sprint(name, at) }
 		MOVQ(o.groups, o.left)
 		MOVQ(o.a, o.x0)
 		LEAQ(Mem{Base: o.c, Disp: at}, o.c0)
 		for n := rows; n > 0; n -= outerRows {
-			most := uint64(n / outerRows)
-			Label(label(fmt.Sprint("rows", n, "_")))
-			CMPQ(o.left, Imm(most))
-			JL(LabelRef(label(fmt.Sprint("fewer", n, "_"))))
+			again, fewer, groups := fmt.Sprint("rows", n, "_", at), fmt.Sprint("fewer", n, "_", at), Imm(uint64(n/outerRows))
+			Label(again)
+			CMPQ(o.left, groups)
+			JL(LabelRef(fewer))
 			o.pass(n, at, lines)
 			ADDQ(Imm(uint64(4*n)), o.x0)
 			ADDQ(U32(uint32(n*outerLine)), o.c0)
-			SUBQ(Imm(most), o.left)
-			JMP(LabelRef(label(fmt.Sprint("rows", n, "_"))))
-			Label(label(fmt.Sprint("fewer", n, "_")))
+			SUBQ(groups, o.left)
+			JMP(LabelRef(again))
+			Label(fewer)
 		}
 	}
 	end()
