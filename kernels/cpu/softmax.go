@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"math"
 	"slices"
 
 	"graft/kernels"
@@ -47,9 +48,14 @@ func (s *softmaxRows) do(_ *worker, task int) {
 func (s *softmaxRows) whole(first, end int) {
 	top := s.v.maxOf(s.x.row(first))
 	for r := first; r < end; r++ {
-		next := s.x.row(min(r+1, end-1))
-		sum, nextTop := s.v.expMax(s.out.row(r), s.x.row(r), next, s.scale, top)
-		s.v.scale(s.out.row(r), 1/sum)
+		x, out, next := s.x.row(r), s.out.row(r), s.x.row(min(r+1, end-1))
+		var sum, nextTop float32
+		if math.Abs(float64(s.scale*top)) < expMaxLimit {
+			sum, nextTop = s.v.expMax(out, x, next, s.scale, top)
+		} else {
+			sum, nextTop = s.v.exp(out, x, s.scale, top), s.v.maxOf(next)
+		}
+		s.v.scale(out, 1/sum)
 		top = nextTop
 	}
 }

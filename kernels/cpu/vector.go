@@ -17,6 +17,9 @@ const (
 	outerBlock = 96
 )
 
+// expMaxLimit keeps sums exact in which expMax takes out a power of two.
+const expMaxLimit = 1 << 20
+
 // vectors is one instruction set's inner loops; everything above them is the
 // same for all sets. Slices that take part in one call are as long as the
 // first, unless the comment says otherwise.
@@ -77,9 +80,9 @@ type vectors struct {
 	add   func(out, a, b []float32)                               // out = a + b
 	maxOf func(x []float32) float32                               // -Inf for none
 	exp   func(out, x []float32, scale, top float32) float32      // out = exp(scale·(x - top)); Σ out
-	// expMax is exp, up to a factor for all elements that is nearly 1, and meanwhile
-	// finds the largest element of next, which is as long: memory brings it in
-	// while the arithmetic goes on.
+	// expMax is exp, up to a factor for all elements of at most √2 either way, for
+	// |scale·top| < expMaxLimit. Meanwhile it finds the largest element of next, which is
+	// as long: memory brings it in while the arithmetic goes on.
 	expMax func(out, x, next []float32, scale, top float32) (sum, max float32)
 	cap    func(x []float32, c float32) // x = c·tanh(x/c)
 	// score turns capped scores s and dp = ∂/∂p into p = exp(s - lse) and

@@ -17,7 +17,10 @@ var loops = map[string]func(v *vectors, s [][]float32) float64{
 	"exp":   func(v *vectors, s [][]float32) float64 { return float64(v.exp(s[0], s[1], 0.5, 2)) },
 	"expMax": func(v *vectors, s [][]float32) float64 {
 		sum, top := v.expMax(s[0], s[1], s[2], 0.5, 2)
-		return float64(sum) + 3*float64(top)
+		for i := range s[0] { // what is left of the factor that it may have
+			s[0][i] /= sum
+		}
+		return float64(top)
 	},
 	"cap":          func(v *vectors, s [][]float32) float64 { v.cap(s[0], 0.5); return 0 },
 	"score":        func(v *vectors, s [][]float32) float64 { v.score(s[0], s[1], 2, 0.5, 1e-3); return 0 },
@@ -130,6 +133,37 @@ func TestNotANumber(t *testing.T) {
 		out := make([]float32, len(x))
 		if sum := v.exp(out, x, 1, 0); sum == sum || out[1] == out[1] || out[8] == out[8] || out[3] > 1e-37 || !near(float64(out[6]), 1/math.E) {
 			t.Errorf("%s: exp is %v, of sum %v", v.name, out, sum)
+		}
+	}
+}
+
+// TestSoftmaxOfLarge has rows on either side of expMaxLimit, and differences that only an
+// exact difference from the largest shows.
+func TestSoftmaxOfLarge(t *testing.T) {
+	const rows, cols = 5, 40
+	for _, v := range available() {
+		for _, scale := range []float32{1e-3, 0.125, 1, 30} {
+			for _, offset := range []float32{0, -3e4, 5e5, 3e6, -1e7} {
+				x, out := make([]float32, rows*cols), make([]float32, rows*cols)
+				for i := range x {
+					x[i] = offset/scale + float32(i*7%13)/scale
+				}
+				s := softmaxRows{v: v, x: matrix{x, rows, cols, cols}, out: matrix{out, rows, cols, cols}, scale: scale}
+				s.whole(0, rows)
+				for r := range rows {
+					var sum float64
+					row := s.x.row(r)
+					e := func(y float32) float64 { return math.Exp(float64(scale) * (float64(y) - float64(slices.Max(row)))) }
+					for _, y := range row {
+						sum += e(y)
+					}
+					for i, y := range row {
+						if got, want := float64(s.out.row(r)[i]), e(y)/sum; math.Abs(got-want) > 1e-6 {
+							t.Fatalf("%s: scale %v, offset %v: element %d of row %d is %v, want %v", v.name, scale, offset, i, r, got, want)
+						}
+					}
+				}
+			}
 		}
 	}
 }

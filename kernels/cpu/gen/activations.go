@@ -6,33 +6,59 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// exponent has the constants of exp: AVX-512 has registers for all of them, AVX2 reads
-// most from memory, as many as the load ports take beside the arithmetic.
+// power has the constants of 2^r: AVX-512 has registers for all of them, AVX2 reads some
+// from memory, as many as the load ports take beside the arithmetic.
+type power struct {
+	one         VecVirtual
+	polynomials []Op // coefficients, the highest first
+}
+
+// newPower puts so many coefficients into registers; wide vectors have them for all.
+func newPower(kept int) *power {
+	p := &power{isa.set(number(1)), numbers(1.326472731307149e-3, 9.671512991189957e-3, 5.550733581185341e-2, 0.24022242426872253, 0.6931470036506653)}
+	for i, m := range p.polynomials {
+		if isa.wide() || i < kept {
+			p.polynomials[i] = isa.set(m.(Mem))
+		}
+	}
+	return p
+}
+
+// of returns 2^n·2^r for |r| ≤ ½: n lies in the low bits of shifted, where the exponent can
+// take it from, and is spent. The polynomial is that whose largest relative error is least.
+func (p *power) of(r, shifted vectors) vectors {
+	y := r.set(p.polynomials[0])
+	y.horner(r, p.polynomials[1:]...)
+	y.horner(r, p.one)
+	y.each(func(i int, v VecVirtual) {
+		VPSLLD(Imm(23), shifted[i], shifted[i])
+		VPADDD(shifted[i], v, v) // times 2^n
+	})
+	return y
+}
+
+// exponent has the constants of exp.
 type exponent struct {
-	least, one  VecVirtual
-	magic, top  Op
-	polynomials []Op
+	*power
+	least VecVirtual
+	magic Op
 }
 
 func newExponent() *exponent {
-	e := &exponent{least: isa.set(number(-126)), one: isa.set(number(1)), magic: number(3 << 22), top: number(1.326472731307149e-3),
-		polynomials: numbers(9.671512991189957e-3, 5.550733581185341e-2, 0.24022242426872253, 0.6931470036506653)}
+	e := &exponent{least: isa.set(number(-126)), power: newPower(0), magic: number(magic)}
 	if isa.wide() {
-		e.magic, e.top = isa.set(e.magic.(Mem)), isa.set(e.top.(Mem))
-		for i, m := range e.polynomials {
-			e.polynomials[i] = isa.set(m.(Mem))
-		}
+		e.magic = isa.set(e.magic.(Mem))
 	}
 	return e
 }
 
-// log2e turns exponents of e into those of 2.
-const log2e = 1.44269504088896341
+const (
+	log2e = 1.44269504088896341 // turns exponents of e into those of 2
+	magic = 3 << 22             // a number this large is rounded to a whole one, which is in its low bits
+)
 
 // of returns 2^x for x ≤ 127.49, within 2e-7 relative, and 2^-126 for all x
-// below -126; a NaN stays one. It is 2^n·2^r with |r| ≤ ½ and the polynomial
-// whose largest relative error is least. Adding 3·2^22 rounds x to n and leaves
-// n in the low bits, where the exponent can take it from. x is spent.
+// below -126; a NaN stays one. x is spent.
 func (e *exponent) of(x vectors) vectors {
 	x.each(func(_ int, v VecVirtual) { VMAXPS(v, e.least, v) }) // the second operand, should one be NaN
 	shifted := x.news()
@@ -40,14 +66,7 @@ func (e *exponent) of(x vectors) vectors {
 	n := x.news()
 	n.each(func(i int, v VecVirtual) { VSUBPS(e.magic, shifted[i], v) })
 	x.each(func(i int, v VecVirtual) { VSUBPS(n[i], v, v) })
-	p := x.set(e.top)
-	p.horner(x, e.polynomials...)
-	p.horner(x, e.one)
-	p.each(func(i int, v VecVirtual) {
-		VPSLLD(Imm(23), shifted[i], shifted[i])
-		VPADDD(shifted[i], v, v) // times 2^n
-	})
-	return p
+	return e.power.of(x, shifted)
 }
 
 // atMost keeps x where 2^x can be computed.
@@ -109,27 +128,44 @@ func exp() {
 	end()
 }
 
-// expAndMax computes scale·x - scale·top in one operation: what scale·top is rounded
-// by changes all elements by the same factor, which ends with the division by their
-// sum.
+// expAndMax takes the power of two next to e^(scale·top) out of all elements: a sum to
+// whole numbers is exact, so that scale·x is rounded to n and r without a difference from
+// top, of which there are as many as the adders can take.
 func expAndMax() {
 	s, n := kernel("ExpMax", "func(out, x, next []float32, scale, top float32) (sum, max float32)", "vectors.expMax", "out", "x", "next")
-	scale, top := isa.scalar("scale"), isa.scalar("top")
+	scale, k := isa.scalar("scale"), isa.scalar("top")
 	VMULPS(number(log2e), scale, scale)
-	VMULPS(scale, top, top)
-	m := newLargest(1)
-	step, sum := expStep(func(x vectors) {
-		x.each(func(_ int, v VecVirtual) { VFMSUB213PS(top, scale, v) })
-	})
-	abreast(s, n, 3, func(s []*vector) {
+	VMULPS(scale, k, k)
+	shift := isa.set(number(magic)) // k lower, k rounded to a whole number
+	VADDPS(shift, k, k)
+	VSUBPS(shift, k, k)
+	VSUBPS(k, shift, shift)
+	least := isa.set(number(-125))
+	VADDPS(k, least, least)
+	VDIVPS(scale, least, least)
+	p, sum, m := newPower(3), isa.zeroed(), newLargest(1)
+	abreast(s, n, 2, func(s []*vector) {
 		for _, v := range s {
 			one := *v
 			one.step = 0
 			m.see(&one, "next")
-			PREFETCHT0(v.mem("out").Offset(2048)) // nothing else asks in time for what is only written
-			PREFETCHT0(v.mem("next").Offset(4096))
+			if v.offset%64 == 0 {
+				PREFETCHT0(v.mem("out").Offset(2048)) // nothing else asks in time for what is only written
+				PREFETCHT0(v.mem("next").Offset(4096))
+			}
 		}
-		step(s)
+		x := loads(s, "x")
+		x.each(func(_ int, v VecVirtual) { VMAXPS(v, least, v) })
+		shifted, n := x.set(shift), x.news()
+		shifted.each(func(i int, v VecVirtual) { VFMADD231PS(x[i], scale, v) })
+		n.each(func(i int, v VecVirtual) { VSUBPS(shift, shifted[i], v) })
+		x.each(func(i int, v VecVirtual) { VFMSUB213PS(n[i], scale, v) })
+		y := p.of(x, shifted)
+		stores(s, y, "out")
+		y.each(func(i int, v VecVirtual) {
+			s[i].only(v)
+			VADDPS(v, sum, sum)
+		})
 	})
 	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
 	Store(m.total(), ReturnIndex(1))
