@@ -1256,10 +1256,10 @@ DATA tail_masks<>+56(SB)/4, $0x00000000
 DATA tail_masks<>+60(SB)/4, $0x00000000
 GLOBL tail_masks<>(SB), RODATA|NOPTR, $64
 
-// func avx2Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
+// func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 // Requires: AVX, MMX+
-TEXT ·avx2Stream(SB), NOSPLIT|NOFRAME, $0-56
-	MOVQ n+0(FP), AX
+TEXT ·avx2Stream(SB), NOSPLIT|NOFRAME, $0-88
+	MOVQ k+0(FP), AX
 	MOVQ x+8(FP), CX
 	MOVQ y+16(FP), DX
 	MOVQ u+24(FP), BX
@@ -1269,32 +1269,63 @@ TEXT ·avx2Stream(SB), NOSPLIT|NOFRAME, $0-56
 	SHLQ $0x02, R8
 	LEAQ (R8)(R8*2), R9
 	LEAQ (DI)(R8*4), R10
+	MOVQ ahead+56(FP), R11
+	MOVQ step+64(FP), R12
+	LEAQ (R12)(R12*2), R13
+	MOVQ $+16, R14
 
 loop:
-	VMOVUPS  (CX), Y0
-	VMOVUPS  (DX), Y1
-	VMOVUPS  (BX), Y2
-	VMOVUPS  (SI), Y3
-	VADDPS   Y1, Y0, Y4
-	VSUBPS   Y1, Y2, Y5
-	VSUBPS   Y0, Y3, Y6
-	VADDPS   Y0, Y2, Y2
-	VADDPS   Y1, Y3, Y3
-	VMOVNTPS Y4, (DI)
-	VMOVNTPS Y0, (DI)(R8*1)
-	VMOVNTPS Y5, (DI)(R8*2)
-	VMOVNTPS Y6, (DI)(R9*1)
-	VMOVNTPS Y1, (R10)
-	VMOVNTPS Y2, (R10)(R8*1)
-	VMOVNTPS Y3, (R10)(R8*2)
-	ADDQ     $0x20, DI
-	ADDQ     $0x20, R10
-	ADDQ     $0x20, CX
-	ADDQ     $0x20, DX
-	ADDQ     $0x20, BX
-	ADDQ     $0x20, SI
-	SUBQ     $0x08, AX
-	JNZ      loop
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R12*1)
+	PREFETCHT0 (R11)(R12*2)
+	PREFETCHT0 (R11)(R13*1)
+	ADDQ       advance+72(FP), R11
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (DX), Y1
+	VMOVUPS    (BX), Y2
+	VMOVUPS    (SI), Y3
+	VADDPS     Y1, Y0, Y4
+	VSUBPS     Y1, Y2, Y5
+	VSUBPS     Y0, Y3, Y6
+	VADDPS     Y0, Y2, Y2
+	VADDPS     Y1, Y3, Y3
+	VMOVNTPS   Y4, (DI)
+	VMOVNTPS   Y0, (DI)(R8*1)
+	VMOVNTPS   Y5, (DI)(R8*2)
+	VMOVNTPS   Y6, (DI)(R9*1)
+	VMOVNTPS   Y1, (R10)
+	VMOVNTPS   Y2, (R10)(R8*1)
+	VMOVNTPS   Y3, (R10)(R8*2)
+	VMOVUPS    32(CX), Y0
+	VMOVUPS    32(DX), Y1
+	VMOVUPS    32(BX), Y2
+	VMOVUPS    32(SI), Y3
+	VADDPS     Y1, Y0, Y4
+	VSUBPS     Y1, Y2, Y5
+	VSUBPS     Y0, Y3, Y6
+	VADDPS     Y0, Y2, Y2
+	VADDPS     Y1, Y3, Y3
+	VMOVNTPS   Y4, 32(DI)
+	VMOVNTPS   Y0, 32(DI)(R8*1)
+	VMOVNTPS   Y5, 32(DI)(R8*2)
+	VMOVNTPS   Y6, 32(DI)(R9*1)
+	VMOVNTPS   Y1, 32(R10)
+	VMOVNTPS   Y2, 32(R10)(R8*1)
+	VMOVNTPS   Y3, 32(R10)(R8*2)
+	ADDQ       $0x40, DI
+	ADDQ       $0x40, R10
+	ADDQ       $0x40, CX
+	ADDQ       $0x40, DX
+	ADDQ       $0x40, BX
+	ADDQ       $0x40, SI
+	DECQ       R14
+	JNZ        straight
+	MOVQ       $+16, R14
+	ADDQ       turn+80(FP), R11
+
+straight:
+	DECQ AX
+	JNZ  loop
 	SFENCE
 	VZEROUPPER
 	RET
@@ -1828,20 +1859,35 @@ TEXT ·avx2AcrossF32(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
-	MOVQ         DX, R10
-	SHLQ         $0x04, R10
-	ADDQ         CX, R10
+	LEAQ         (R9)(DX*4), R10
+	LEAQ         (R10)(DX*4), R11
+	LEAQ         (R11)(DX*4), R12
+	LEAQ         (R12)(DX*4), R13
 
 loop:
-	PREFETCHT1 (R10)
-	PREFETCHT1 64(R10)
-	PREFETCHT1 128(R10)
-	PREFETCHT1 192(R10)
-	PREFETCHT1 256(R10)
-	PREFETCHT1 320(R10)
-	PREFETCHT1 384(R10)
-	PREFETCHT1 448(R10)
-	ADDQ       $0x00000200, R10
+	TESTQ      $0x00000008, BX
+	JZ         lower
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(DX*1)
+	PREFETCHT0 (R10)(DX*2)
+	PREFETCHT0 (R10)(SI*1)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(DX*1)
+	PREFETCHT0 (R11)(DX*2)
+	PREFETCHT0 (R11)(SI*1)
+	JMP        asked
+
+lower:
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(DX*1)
+	PREFETCHT0 (R12)(DX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(DX*1)
+	PREFETCHT0 (R13)(DX*2)
+	PREFETCHT0 (R13)(SI*1)
+
+asked:
 	VMOVUPS    (CX), Y1
 	VMOVUPS    (CX)(DX*1), Y2
 	VMOVUPS    (CX)(DX*2), Y3
@@ -1942,6 +1988,10 @@ loop:
 	ADDQ       $0x20, DI
 	ADDQ       $0x20, R8
 	ADDQ       $0x20, R9
+	ADDQ       $0x20, R10
+	ADDQ       $0x20, R11
+	ADDQ       $0x20, R12
+	ADDQ       $0x20, R13
 	ADDQ       $0x00000200, AX
 	SUBQ       $0x08, BX
 	JNZ        loop
@@ -2058,16 +2108,35 @@ TEXT ·avx2AcrossF16(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
-	MOVQ         DX, R10
-	SHLQ         $0x04, R10
-	ADDQ         CX, R10
+	LEAQ         (R9)(DX*4), R10
+	LEAQ         (R10)(DX*4), R11
+	LEAQ         (R11)(DX*4), R12
+	LEAQ         (R12)(DX*4), R13
 
 loop:
-	PREFETCHT1 (R10)
-	PREFETCHT1 64(R10)
-	PREFETCHT1 128(R10)
-	PREFETCHT1 192(R10)
-	ADDQ       $0x00000100, R10
+	TESTQ      $0x00000008, BX
+	JZ         lower
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(DX*1)
+	PREFETCHT0 (R10)(DX*2)
+	PREFETCHT0 (R10)(SI*1)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(DX*1)
+	PREFETCHT0 (R11)(DX*2)
+	PREFETCHT0 (R11)(SI*1)
+	JMP        asked
+
+lower:
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(DX*1)
+	PREFETCHT0 (R12)(DX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(DX*1)
+	PREFETCHT0 (R13)(DX*2)
+	PREFETCHT0 (R13)(SI*1)
+
+asked:
 	VCVTPH2PS  (CX), Y1
 	VCVTPH2PS  (CX)(DX*1), Y2
 	VCVTPH2PS  (CX)(DX*2), Y3
@@ -2168,6 +2237,10 @@ loop:
 	ADDQ       $0x10, DI
 	ADDQ       $0x10, R8
 	ADDQ       $0x10, R9
+	ADDQ       $0x10, R10
+	ADDQ       $0x10, R11
+	ADDQ       $0x10, R12
+	ADDQ       $0x10, R13
 	ADDQ       $0x00000200, AX
 	SUBQ       $0x08, BX
 	JNZ        loop
@@ -2305,16 +2378,35 @@ TEXT ·avx2AcrossBF16(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
-	MOVQ         DX, R10
-	SHLQ         $0x04, R10
-	ADDQ         CX, R10
+	LEAQ         (R9)(DX*4), R10
+	LEAQ         (R10)(DX*4), R11
+	LEAQ         (R11)(DX*4), R12
+	LEAQ         (R12)(DX*4), R13
 
 loop:
-	PREFETCHT1 (R10)
-	PREFETCHT1 64(R10)
-	PREFETCHT1 128(R10)
-	PREFETCHT1 192(R10)
-	ADDQ       $0x00000100, R10
+	TESTQ      $0x00000008, BX
+	JZ         lower
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(DX*1)
+	PREFETCHT0 (R10)(DX*2)
+	PREFETCHT0 (R10)(SI*1)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(DX*1)
+	PREFETCHT0 (R11)(DX*2)
+	PREFETCHT0 (R11)(SI*1)
+	JMP        asked
+
+lower:
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(DX*1)
+	PREFETCHT0 (R12)(DX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(DX*1)
+	PREFETCHT0 (R13)(DX*2)
+	PREFETCHT0 (R13)(SI*1)
+
+asked:
 	VPMOVZXWD  (CX), Y1
 	VPSLLD     $0x10, Y1, Y1
 	VPMOVZXWD  (CX)(DX*1), Y2
@@ -2431,6 +2523,10 @@ loop:
 	ADDQ       $0x10, DI
 	ADDQ       $0x10, R8
 	ADDQ       $0x10, R9
+	ADDQ       $0x10, R10
+	ADDQ       $0x10, R11
+	ADDQ       $0x10, R12
+	ADDQ       $0x10, R13
 	ADDQ       $0x00000200, AX
 	SUBQ       $0x08, BX
 	JNZ        loop
@@ -7364,10 +7460,10 @@ done:
 	VZEROUPPER
 	RET
 
-// func avx512Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
+// func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·avx512Stream(SB), NOSPLIT|NOFRAME, $0-56
-	MOVQ n+0(FP), AX
+TEXT ·avx512Stream(SB), NOSPLIT|NOFRAME, $0-88
+	MOVQ k+0(FP), AX
 	MOVQ x+8(FP), CX
 	MOVQ y+16(FP), DX
 	MOVQ u+24(FP), BX
@@ -7377,32 +7473,47 @@ TEXT ·avx512Stream(SB), NOSPLIT|NOFRAME, $0-56
 	SHLQ $0x02, R8
 	LEAQ (R8)(R8*2), R9
 	LEAQ (DI)(R8*4), R10
+	MOVQ ahead+56(FP), R11
+	MOVQ step+64(FP), R12
+	LEAQ (R12)(R12*2), R13
+	MOVQ $+16, R14
 
 loop:
-	VMOVUPS  (CX), Z0
-	VMOVUPS  (DX), Z1
-	VMOVUPS  (BX), Z2
-	VMOVUPS  (SI), Z3
-	VADDPS   Z1, Z0, Z4
-	VSUBPS   Z1, Z2, Z5
-	VSUBPS   Z0, Z3, Z6
-	VADDPS   Z0, Z2, Z2
-	VADDPS   Z1, Z3, Z3
-	VMOVNTPS Z4, (DI)
-	VMOVNTPS Z0, (DI)(R8*1)
-	VMOVNTPS Z5, (DI)(R8*2)
-	VMOVNTPS Z6, (DI)(R9*1)
-	VMOVNTPS Z1, (R10)
-	VMOVNTPS Z2, (R10)(R8*1)
-	VMOVNTPS Z3, (R10)(R8*2)
-	ADDQ     $0x40, DI
-	ADDQ     $0x40, R10
-	ADDQ     $0x40, CX
-	ADDQ     $0x40, DX
-	ADDQ     $0x40, BX
-	ADDQ     $0x40, SI
-	SUBQ     $0x10, AX
-	JNZ      loop
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R12*1)
+	PREFETCHT0 (R11)(R12*2)
+	PREFETCHT0 (R11)(R13*1)
+	ADDQ       advance+72(FP), R11
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (DX), Z1
+	VMOVUPS    (BX), Z2
+	VMOVUPS    (SI), Z3
+	VADDPS     Z1, Z0, Z4
+	VSUBPS     Z1, Z2, Z5
+	VSUBPS     Z0, Z3, Z6
+	VADDPS     Z0, Z2, Z2
+	VADDPS     Z1, Z3, Z3
+	VMOVNTPS   Z4, (DI)
+	VMOVNTPS   Z0, (DI)(R8*1)
+	VMOVNTPS   Z5, (DI)(R8*2)
+	VMOVNTPS   Z6, (DI)(R9*1)
+	VMOVNTPS   Z1, (R10)
+	VMOVNTPS   Z2, (R10)(R8*1)
+	VMOVNTPS   Z3, (R10)(R8*2)
+	ADDQ       $0x40, DI
+	ADDQ       $0x40, R10
+	ADDQ       $0x40, CX
+	ADDQ       $0x40, DX
+	ADDQ       $0x40, BX
+	ADDQ       $0x40, SI
+	DECQ       R14
+	JNZ        straight
+	MOVQ       $+16, R14
+	ADDQ       turn+80(FP), R11
+
+straight:
+	DECQ AX
+	JNZ  loop
 	SFENCE
 	VZEROUPPER
 	RET
@@ -8012,20 +8123,35 @@ TEXT ·avx512AcrossF32(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
-	MOVQ         DX, R10
-	SHLQ         $0x04, R10
-	ADDQ         CX, R10
+	LEAQ         (R9)(DX*4), R10
+	LEAQ         (R10)(DX*4), R11
+	LEAQ         (R11)(DX*4), R12
+	LEAQ         (R12)(DX*4), R13
 
 loop:
-	PREFETCHT1   (R10)
-	PREFETCHT1   64(R10)
-	PREFETCHT1   128(R10)
-	PREFETCHT1   192(R10)
-	PREFETCHT1   256(R10)
-	PREFETCHT1   320(R10)
-	PREFETCHT1   384(R10)
-	PREFETCHT1   448(R10)
-	ADDQ         $0x00000200, R10
+	TESTQ      $0x00000008, BX
+	JZ         lower
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(DX*1)
+	PREFETCHT0 (R10)(DX*2)
+	PREFETCHT0 (R10)(SI*1)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(DX*1)
+	PREFETCHT0 (R11)(DX*2)
+	PREFETCHT0 (R11)(SI*1)
+	JMP        asked
+
+lower:
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(DX*1)
+	PREFETCHT0 (R12)(DX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(DX*1)
+	PREFETCHT0 (R13)(DX*2)
+	PREFETCHT0 (R13)(SI*1)
+
+asked:
 	VMOVUPS      (CX), Y1
 	VINSERTF64X4 $0x01, (DI), Z1, Z1
 	VMOVUPS      (CX)(DX*1), Y2
@@ -8086,6 +8212,10 @@ loop:
 	ADDQ         $0x20, DI
 	ADDQ         $0x20, R8
 	ADDQ         $0x20, R9
+	ADDQ         $0x20, R10
+	ADDQ         $0x20, R11
+	ADDQ         $0x20, R12
+	ADDQ         $0x20, R13
 	ADDQ         $0x00000200, AX
 	SUBQ         $0x08, BX
 	JNZ          loop
@@ -8201,16 +8331,35 @@ TEXT ·avx512AcrossF16(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
-	MOVQ         DX, R10
-	SHLQ         $0x04, R10
-	ADDQ         CX, R10
+	LEAQ         (R9)(DX*4), R10
+	LEAQ         (R10)(DX*4), R11
+	LEAQ         (R11)(DX*4), R12
+	LEAQ         (R12)(DX*4), R13
 
 loop:
-	PREFETCHT1   (R10)
-	PREFETCHT1   64(R10)
-	PREFETCHT1   128(R10)
-	PREFETCHT1   192(R10)
-	ADDQ         $0x00000100, R10
+	TESTQ      $0x00000008, BX
+	JZ         lower
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(DX*1)
+	PREFETCHT0 (R10)(DX*2)
+	PREFETCHT0 (R10)(SI*1)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(DX*1)
+	PREFETCHT0 (R11)(DX*2)
+	PREFETCHT0 (R11)(SI*1)
+	JMP        asked
+
+lower:
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(DX*1)
+	PREFETCHT0 (R12)(DX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(DX*1)
+	PREFETCHT0 (R13)(DX*2)
+	PREFETCHT0 (R13)(SI*1)
+
+asked:
 	VCVTPH2PS    (CX), Y1
 	VCVTPH2PS    (DI), Y2
 	VINSERTF64X4 $0x01, Y2, Z1, Z1
@@ -8279,6 +8428,10 @@ loop:
 	ADDQ         $0x10, DI
 	ADDQ         $0x10, R8
 	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
+	ADDQ         $0x10, R13
 	ADDQ         $0x00000200, AX
 	SUBQ         $0x08, BX
 	JNZ          loop
@@ -8415,16 +8568,35 @@ TEXT ·avx512AcrossBF16(SB), NOSPLIT|NOFRAME, $0-36
 	LEAQ         (CX)(DX*4), DI
 	LEAQ         (DI)(DX*4), R8
 	LEAQ         (R8)(DX*4), R9
-	MOVQ         DX, R10
-	SHLQ         $0x04, R10
-	ADDQ         CX, R10
+	LEAQ         (R9)(DX*4), R10
+	LEAQ         (R10)(DX*4), R11
+	LEAQ         (R11)(DX*4), R12
+	LEAQ         (R12)(DX*4), R13
 
 loop:
-	PREFETCHT1   (R10)
-	PREFETCHT1   64(R10)
-	PREFETCHT1   128(R10)
-	PREFETCHT1   192(R10)
-	ADDQ         $0x00000100, R10
+	TESTQ      $0x00000008, BX
+	JZ         lower
+	PREFETCHT0 (R10)
+	PREFETCHT0 (R10)(DX*1)
+	PREFETCHT0 (R10)(DX*2)
+	PREFETCHT0 (R10)(SI*1)
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(DX*1)
+	PREFETCHT0 (R11)(DX*2)
+	PREFETCHT0 (R11)(SI*1)
+	JMP        asked
+
+lower:
+	PREFETCHT0 (R12)
+	PREFETCHT0 (R12)(DX*1)
+	PREFETCHT0 (R12)(DX*2)
+	PREFETCHT0 (R12)(SI*1)
+	PREFETCHT0 (R13)
+	PREFETCHT0 (R13)(DX*1)
+	PREFETCHT0 (R13)(DX*2)
+	PREFETCHT0 (R13)(SI*1)
+
+asked:
 	VPMOVZXWD    (CX), Y1
 	VPSLLD       $0x10, Y1, Y1
 	VPMOVZXWD    (DI), Y2
@@ -8509,6 +8681,10 @@ loop:
 	ADDQ         $0x10, DI
 	ADDQ         $0x10, R8
 	ADDQ         $0x10, R9
+	ADDQ         $0x10, R10
+	ADDQ         $0x10, R11
+	ADDQ         $0x10, R12
+	ADDQ         $0x10, R13
 	ADDQ         $0x00000200, AX
 	SUBQ         $0x08, BX
 	JNZ          loop

@@ -20,7 +20,7 @@ func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *flo
 func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
 
 // avx2Stream is strassenVectors.stream.
-func avx2Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
+func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 
 // avx2Unload is strassenVectors.unload.
 func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
@@ -161,7 +161,7 @@ func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *f
 func avx512Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
 
 // avx512Stream is strassenVectors.stream.
-func avx512Stream(n int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int)
+func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 
 // avx512Unload is strassenVectors.unload.
 func avx512Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)

@@ -43,11 +43,13 @@ type strassenVectors struct {
 	cache int
 	// across6 is vectors.across6 with a factor for each row.
 	across6 func(dst *float32, src *byte, stride, k int, scales *float32)
-	// stream writes the packedSums of n elements of each quarter, a multiple of 16, so many
-	// elements apart, past the caches. That memory's last content has been read by all
+	// stream writes the packedSums of a panel of each quarter, k deep, so many elements
+	// apart, past the caches. That memory's last content has been read by all
 	// threads; to call it in from the caches of other cores takes longer than to pack,
-	// unless they have one in common.
-	stream func(n int, x, y, u, v, sums *float32, apart int)
+	// unless they have one in common. Meanwhile it asks for what is packed later: for each
+	// depth for four places, a step apart; the next four are so far on as advance says, and
+	// after tileCols depths by turn more.
+	stream func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)
 	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
 	sums func(x, y, u, v, xy, ux, vy []float32)
 	// addTo adds tiles of A·B, packed and k deep, to a block: one for each panel of A,
@@ -141,9 +143,32 @@ func (x *halves) packRight(w *worker, dst []float32, j, from, depths int) {
 	b21 := quarter(x.p+x.h, j)
 	b22 := quarter(x.p+x.h, j+halfCols)
 	for at := 0; at < 2*panel; at += panel {
-		x.v.strassen.stream(panel, &b11[at], &b22[at], &b12[at], &b21[at], &dst[from*tileCols], halfCols*x.h)
+		ahead, step, advance, turn := x.rightAhead(x.p+at/panel*x.h+from, j+blockCols)
+		x.v.strassen.stream(depths, &b11[at], &b22[at], &b12[at], &b21[at], &dst[from*tileCols], halfCols*x.h, ahead, step, advance, turn)
 		dst = dst[x.h*tileCols:]
 	}
+}
+
+// rightAhead says how to ask for blockCols columns from j on of the right factor, of depths
+// from p on: line by line, or where depths lie in lines, for as many rows, and then for
+// their next lines. There may be no more columns, or fewer depths: what is asked for in vain
+// does no harm.
+func (x *halves) rightAhead(p, j int) (ahead *byte, step, advance, turn int) {
+	ahead = &x.terms[0].right.data[0]
+	eachTerm(x.terms, p, 1, func(t *term, first, _, _ int) {
+		f := &t.right
+		if !direct(f.dtype) {
+			return
+		}
+		line, row := f.dtype.Bytes(tileCols), f.dtype.Bytes(f.stride)
+		switch {
+		case f.along && j < f.cols:
+			ahead, step, advance = &f.at(first, j)[0], line, row
+		case !f.along && j < f.rows:
+			ahead, step, advance, turn = &f.at(j, first)[0], row, 4*row, line-blockCols*row
+		}
+	})
+	return ahead, step, advance, turn
 }
 
 // rightPrivate is what packRight takes of a worker's memory.

@@ -239,4 +239,43 @@ func TestAskedFor(t *testing.T) {
 			}
 		}
 	})
+	for _, d := range []kernels.DType{kernels.F32, kernels.BF16} {
+		for _, along := range []bool{false, true} {
+			t.Run(fmt.Sprint("right ", d, " along ", along), func(t *testing.T) {
+				const n, depth, h, from, depths = 192, 640, 320, 64, 96
+				w := weights{data: make([]byte, d.Bytes(n*depth)), dtype: d, rows: n, cols: depth, stride: depth}
+				if along {
+					w.rows, w.cols, w.stride = depth, n, n
+				}
+				x := halves{depth: depth, h: h, terms: []term{{right: factor{weights: w, along: along}, depth: depth}}}
+				asked := map[uintptr]bool{}
+				for half := range 2 {
+					ahead, step, advance, turn := x.rightAhead(half*h+from, blockCols)
+					at := uintptr(unsafe.Pointer(ahead))
+					for k := range depths {
+						if k > 0 && k%tileCols == 0 {
+							at += uintptr(turn)
+						}
+						for i := range 4 {
+							for b := range d.Bytes(tileCols) {
+								asked[at+uintptr(i*step+b)] = true
+							}
+						}
+						at += uintptr(advance)
+					}
+				}
+				for p := range depth {
+					for j := blockCols; j < 2*blockCols; j++ {
+						b := &w.at(j, p)[0]
+						if along {
+							b = &w.at(p, j)[0]
+						}
+						if in := p%h >= from && p%h < from+depths; in != asked[uintptr(unsafe.Pointer(b))] {
+							t.Fatalf("column %d, depth %d is asked for: %v", j, p, !in)
+						}
+					}
+				}
+			})
+		}
+	}
 }

@@ -18,11 +18,7 @@ func dropout() {
 	i := GP64()
 	XORQ(i, i)
 	position := YMM()
-	at, err := Param("at").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VPBROADCASTQ(at.Addr, position)
+	VPBROADCASTQ(place("at"), position)
 	lanes := GLOBL("lanes", 24)
 	for l := range 4 {
 		DATA(8*l, U64(uint64(l)))

@@ -44,36 +44,46 @@ func across(t stored) {
 	scale := isa.scalar("scale")
 	stride3 := GP64()
 	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride3)
-	bases := []Register{src, GP64(), GP64(), GP64()}
-	for i := 1; i < 4; i++ {
-		LEAQ(Mem{Base: bases[i-1], Index: stride, Scale: 4}, bases[i])
-	}
-	row := func(i int) Mem {
-		switch b := bases[i/4]; i % 4 {
-		case 0:
-			return Mem{Base: b}
-		case 3:
-			return Mem{Base: b, Index: stride3, Scale: 1}
-		default:
-			return Mem{Base: b, Index: stride, Scale: uint8(i % 4)}
+	rows := func(first Register) (bases []Register, row func(i int) Mem) {
+		bases = []Register{first, GP64(), GP64(), GP64()}
+		for i := 1; i < 4; i++ {
+			LEAQ(Mem{Base: bases[i-1], Index: stride, Scale: 4}, bases[i])
+		}
+		return bases, func(i int) Mem {
+			switch b := bases[i/4]; i % 4 {
+			case 0:
+				return Mem{Base: b}
+			case 3:
+				return Mem{Base: b, Index: stride3, Scale: 1}
+			default:
+				return Mem{Base: b, Index: stride, Scale: uint8(i % 4)}
+			}
 		}
 	}
-	ahead := GP64() // the next panel's rows, which lie behind these
-	MOVQ(stride, ahead)
-	SHLQ(Imm(4), ahead)
-	ADDQ(src, ahead)
+	bases, row := rows(src)
+	next := GP64() // the rows of the next panel
+	LEAQ(Mem{Base: bases[3], Index: stride, Scale: 4}, next)
+	nextBases, nextRow := rows(next)
 	Label("loop")
-	for i := range 2 * t.size {
-		PREFETCHT1(Mem{Base: ahead, Disp: 64 * i})
+	// Eight depths are half a line or less: every other time they ask for the other rows.
+	TESTQ(U32(8), k)
+	JZ(LabelRef("lower"))
+	for i := range 8 {
+		PREFETCHT0(nextRow(i))
 	}
-	ADDQ(U32(128*t.size), ahead)
+	JMP(LabelRef("asked"))
+	Label("lower")
+	for i := 8; i < cols; i++ {
+		PREFETCHT0(nextRow(i))
+	}
+	Label("asked")
 	for first := 0; first < cols; first += isa.lanes {
 		for p, v := range transpose(t, func(i int) Mem { return row(first + i) }) {
 			VMULPS(scale, v, v)
 			VMOVUPS(v, Mem{Base: dst, Disp: 64*p + 4*first})
 		}
 	}
-	for _, b := range bases {
+	for _, b := range append(bases, nextBases...) {
 		ADDQ(Imm(uint64(8*t.size)), b)
 	}
 	ADDQ(U32(512), dst)

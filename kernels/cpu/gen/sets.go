@@ -56,12 +56,15 @@ func (s set) scalar(name string) VecVirtual {
 }
 
 // broadcast puts a parameter into all elements of a vector.
-func broadcast(name string, v VecVirtual) {
+func broadcast(name string, v VecVirtual) { VBROADCASTSS(place(name), v) }
+
+// place returns where a parameter lies.
+func place(name string) Op {
 	a, err := Param(name).Resolve()
 	if err != nil {
 		panic(err)
 	}
-	VBROADCASTSS(a.Addr, v)
+	return a.Addr
 }
 
 // less returns a condition that choose takes: x < y, by element.

@@ -60,8 +60,8 @@ func strassen() {
 
 // stream writes sums with stores that bypass the caches.
 func stream() {
-	declare("Stream", "func(n int, x, y, u, v, sums *float32, apart int)", "strassenVectors.stream")
-	n := Load(Param("n"), GP64())
+	declare("Stream", "func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
+	k := Load(Param("k"), GP64())
 	var from [4]Mem
 	for i, name := range []string{"x", "y", "u", "v"} {
 		from[i] = Mem{Base: Load(Param(name), GP64())}
@@ -71,25 +71,39 @@ func stream() {
 	apart3, later := GP64(), GP64()
 	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
 	LEAQ(Mem{Base: sums, Index: apart, Scale: 4}, later)
+	places := []Mem{{Base: sums}, {Base: sums, Index: apart, Scale: 1}, {Base: sums, Index: apart, Scale: 2}, {Base: sums, Index: apart3, Scale: 1},
+		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}
+	ahead, step, step3, untilTurn := Load(Param("ahead"), GP64()), Load(Param("step"), GP64()), GP64(), GP64()
+	LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
+	MOVQ(I32(cols), untilTurn)
 	x, y, u, v := isa.new(), isa.new(), isa.new(), isa.new()
-	Label("loop")
-	for i, r := range []VecVirtual{x, y, u, v} {
-		VMOVUPS(from[i], r)
-	}
 	sum := func(f func(ops ...Op), a, b VecVirtual) VecVirtual {
 		to := isa.new()
 		f(b, a, to)
 		return to
 	}
-	places := []Mem{{Base: sums}, {Base: sums, Index: apart, Scale: 1}, {Base: sums, Index: apart, Scale: 2}, {Base: sums, Index: apart3, Scale: 1},
-		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}
-	for i, r := range []VecVirtual{sum(VADDPS, x, y), x, sum(VSUBPS, u, y), sum(VSUBPS, v, x), y, sum(VADDPS, u, x), sum(VADDPS, v, y)} {
-		VMOVNTPS(r, places[i])
+	Label("loop")
+	for _, m := range []Mem{{Base: ahead}, {Base: ahead, Index: step, Scale: 1}, {Base: ahead, Index: step, Scale: 2}, {Base: ahead, Index: step3, Scale: 1}} {
+		PREFETCHT0(m)
+	}
+	ADDQ(place("advance"), ahead)
+	for at := 0; at < 4*cols; at += isa.bytes() {
+		for i, r := range []VecVirtual{x, y, u, v} {
+			VMOVUPS(from[i].Offset(at), r)
+		}
+		for i, r := range []VecVirtual{sum(VADDPS, x, y), x, sum(VSUBPS, u, y), sum(VSUBPS, v, x), y, sum(VADDPS, u, x), sum(VADDPS, v, y)} {
+			VMOVNTPS(r, places[i].Offset(at))
+		}
 	}
 	for _, r := range []Register{sums, later, from[0].Base, from[1].Base, from[2].Base, from[3].Base} {
-		ADDQ(Imm(uint64(isa.bytes())), r)
+		ADDQ(Imm(4*cols), r)
 	}
-	SUBQ(Imm(uint64(isa.lanes)), n)
+	DECQ(untilTurn)
+	JNZ(LabelRef("straight"))
+	MOVQ(I32(cols), untilTurn)
+	ADDQ(place("turn"), ahead)
+	Label("straight")
+	DECQ(k)
 	JNZ(LabelRef("loop"))
 	SFENCE() // such stores are not in order with those that tell other threads of them
 	end()
@@ -146,10 +160,4 @@ func blockTiles(name, signature string, both bool) {
 	end()
 }
 
-func load(name string, r Register) {
-	a, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	MOVQ(a.Addr, r)
-}
+func load(name string, r Register) { MOVQ(place(name), r) }
