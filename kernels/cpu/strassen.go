@@ -1,6 +1,9 @@
 package cpu
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // Strassen's product (1969): with both factors and the result cut into halves each
 // way, seven products of halves do what eight do otherwise.
@@ -144,6 +147,9 @@ func (x *halves) packRight(w *worker, dst []float32, j, from, depths int) {
 	b22 := quarter(x.p+x.h, j+halfCols)
 	for at := 0; at < 2*panel; at += panel {
 		ahead, step, advance, turn := x.rightAhead(x.p+at/panel*x.h+from, j+blockCols)
+		if ahead == nil {
+			ahead = (*byte)(unsafe.Pointer(&b11[at])) // is there: to look for what is not takes time
+		}
 		x.v.strassen.stream(depths, &b11[at], &b22[at], &b12[at], &b21[at], &dst[from*tileCols], halfCols*x.h, ahead, step, advance, turn)
 		dst = dst[x.h*tileCols:]
 	}
@@ -151,10 +157,9 @@ func (x *halves) packRight(w *worker, dst []float32, j, from, depths int) {
 
 // rightAhead says how to ask for blockCols columns from j on of the right factor, of depths
 // from p on: line by line, or where depths lie in lines, for as many rows, and then for
-// their next lines. There may be no more columns, or fewer depths: what is asked for in vain
-// does no harm.
+// their next lines. There may be fewer columns, or depths: what is asked for in vain does no
+// harm. ahead is nil where there are none.
 func (x *halves) rightAhead(p, j int) (ahead *byte, step, advance, turn int) {
-	ahead = &x.terms[0].right.data[0]
 	eachTerm(x.terms, p, 1, func(t *term, first, _, _ int) {
 		f := &t.right
 		if !direct(f.dtype) {
