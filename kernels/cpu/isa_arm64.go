@@ -43,7 +43,8 @@ var neon = vectors{
 	add:     neonAdd,
 	maxOf:   neonMax,
 	exp:     neonExp,
-	expMax: func(out, x, next []float32, scale, top float32) (sum, max float32) {
+	expMax: func(out, x, next, last []float32, scale, top, factor float32) (sum, max float32) {
+		neonScale(last, factor)
 		return neonExp(out, x, scale, top), neonMax(next)
 	},
 	cap:          neonCap,

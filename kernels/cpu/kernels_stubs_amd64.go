@@ -110,7 +110,7 @@ func avx2Max(x []float32) float32
 func avx2Exp(out []float32, x []float32, scale float32, top float32) float32
 
 // avx2ExpMax is vectors.expMax.
-func avx2ExpMax(out []float32, x []float32, next []float32, scale float32, top float32) (sum float32, max float32)
+func avx2ExpMax(out []float32, x []float32, next []float32, last []float32, scale float32, top float32, factor float32) (sum float32, max float32)
 
 // avx2Score is vectors.score.
 func avx2Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
@@ -245,7 +245,7 @@ func avx512Max(x []float32) float32
 func avx512Exp(out []float32, x []float32, scale float32, top float32) float32
 
 // avx512ExpMax is vectors.expMax.
-func avx512ExpMax(out []float32, x []float32, next []float32, scale float32, top float32) (sum float32, max float32)
+func avx512ExpMax(out []float32, x []float32, next []float32, last []float32, scale float32, top float32, factor float32) (sum float32, max float32)
 
 // avx512Score is vectors.score.
 func avx512Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)

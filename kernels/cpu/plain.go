@@ -56,7 +56,8 @@ var plain = vectors{
 	add:   plainAdd,
 	maxOf: plainMax,
 	exp:   plainExp,
-	expMax: func(out, x, next []float32, scale, top float32) (sum, max float32) {
+	expMax: func(out, x, next, last []float32, scale, top, factor float32) (sum, max float32) {
+		plainScale(last, factor)
 		return plainExp(out, x, scale, top), plainMax(next)
 	},
 	cap:          plainCap,

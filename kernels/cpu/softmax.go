@@ -44,20 +44,22 @@ func (s *softmaxRows) do(_ *worker, task int) {
 }
 
 // whole works on rows that look at all columns, each while the next comes from
-// memory.
+// memory, and the last one is divided by its sum.
 func (s *softmaxRows) whole(first, end int) {
 	top := s.v.maxOf(s.x.row(first))
+	last, factor := s.out.row(first), float32(1)
 	for r := first; r < end; r++ {
 		x, out, next := s.x.row(r), s.out.row(r), s.x.row(min(r+1, end-1))
 		var sum, nextTop float32
 		if math.Abs(float64(s.scale*top)) < expMaxLimit {
-			sum, nextTop = s.v.expMax(out, x, next, s.scale, top)
+			sum, nextTop = s.v.expMax(out, x, next, last, s.scale, top, factor)
 		} else {
+			s.v.scale(last, factor)
 			sum, nextTop = s.v.exp(out, x, s.scale, top), s.v.maxOf(next)
 		}
-		s.v.scale(out, 1/sum)
-		top = nextTop
+		last, factor, top = out, 1/sum, nextTop
 	}
+	s.v.scale(last, factor)
 }
 
 // seen returns the columns that a row looks at.

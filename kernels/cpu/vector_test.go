@@ -16,7 +16,7 @@ var loops = map[string]func(v *vectors, s [][]float32) float64{
 	"maxOf": func(v *vectors, s [][]float32) float64 { return float64(v.maxOf(s[0])) },
 	"exp":   func(v *vectors, s [][]float32) float64 { return float64(v.exp(s[0], s[1], 0.5, 2)) },
 	"expMax": func(v *vectors, s [][]float32) float64 {
-		sum, top := v.expMax(s[0], s[1], s[2], 0.5, 2)
+		sum, top := v.expMax(s[0], s[1], s[2], s[3], 0.5, 2, 1.5)
 		for i := range s[0] { // what is left of the factor that it may have
 			s[0][i] /= sum
 		}

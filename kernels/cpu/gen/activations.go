@@ -132,7 +132,7 @@ func exp() {
 // whole numbers is exact, so that scale·x is rounded to n and r without a difference from
 // top, of which there are as many as the adders can take.
 func expAndMax() {
-	s, n := kernel("ExpMax", "func(out, x, next []float32, scale, top float32) (sum, max float32)", "vectors.expMax", "out", "x", "next")
+	s, n := kernel("ExpMax", "func(out, x, next, last []float32, scale, top, factor float32) (sum, max float32)", "vectors.expMax", "out", "x", "next", "last")
 	scale, k := isa.scalar("scale"), isa.scalar("top")
 	VMULPS(number(log2e), scale, scale)
 	VMULPS(scale, k, k)
@@ -143,7 +143,7 @@ func expAndMax() {
 	least := isa.set(number(-125))
 	VADDPS(k, least, least)
 	VDIVPS(scale, least, least)
-	p, sum, m := newPower(3), isa.zeroed(), newLargest(1)
+	factor, p, sum, m := isa.scalar("factor"), newPower(1), isa.zeroed(), newLargest(1)
 	abreast(s, n, 2, func(s []*vector) {
 		for _, v := range s {
 			one := *v
@@ -153,6 +153,11 @@ func expAndMax() {
 				PREFETCHT0(v.mem("out").Offset(2048)) // nothing else asks in time for what is only written
 				PREFETCHT0(v.mem("next").Offset(4096))
 			}
+		}
+		for _, v := range s {
+			last := v.load("last")
+			VMULPS(factor, last, last)
+			v.store(last, "last")
 		}
 		x := loads(s, "x")
 		x.each(func(_ int, v VecVirtual) { VMAXPS(v, least, v) })
