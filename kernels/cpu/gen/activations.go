@@ -150,8 +150,8 @@ func expAndMax() {
 			one.step = 0
 			m.see(&one, "next")
 			if v.offset%64 == 0 {
-				PREFETCHT0(v.mem("out").Offset(2048)) // nothing else asks in time for what is only written
-				PREFETCHT0(v.mem("next").Offset(4096))
+				PREFETCHT0(v.mem("out").Offset(4096)) // nothing else asks in time for what is only written
+				PREFETCHT0(v.mem("next").Offset(6144))
 			}
 		}
 		for _, v := range s {
