@@ -71,6 +71,15 @@ type thinGrad struct {
 // of a task stay in the first cache.
 const thinGradDepth = 64
 
+// depth is thinGradDepth, or fewer rows where these are whole pages apart, and so all in the
+// same few places of that cache. Wide vectors go over them too seldom for that to matter.
+func (t *thinGrad) depth() int {
+	if t.long.stride%1024 == 0 && t.v.tileWide == nil {
+		return 12
+	}
+	return thinGradDepth
+}
+
 // padded is the number of columns of the thin matrix as whole outer products.
 func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
 
@@ -104,7 +113,7 @@ func (t *thinGrad) do(w *worker, task int) {
 	mem := w.private
 	c := take(&mem, ceil(n, tileCols)*tileCols*outerBlock)
 	clear(c)
-	for p := 0; p < t.long.rows; p += thinGradDepth {
+	for p := 0; p < t.long.rows; p += t.depth() {
 		long := t.rows(mem, p, j, m)
 		t.v.outer(long.rows, ceil(n, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &c[0], t.next(p, j))
 	}
@@ -120,7 +129,7 @@ func (t *thinGrad) do(w *worker, task int) {
 // rows returns m columns of the long matrix from (p, j) on, copied where they are no
 // whole block.
 func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
-	x := t.long.part(p, min(thinGradDepth, t.long.rows-p), j, m)
+	x := t.long.part(p, min(t.depth(), t.long.rows-p), j, m)
 	if m == outerBlock {
 		return x
 	}
@@ -133,7 +142,7 @@ func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
 
 // next returns where the rows start that are read after those from (p, j) on.
 func (t *thinGrad) next(p, j int) *float32 {
-	if p += thinGradDepth; p >= t.long.rows {
+	if p += t.depth(); p >= t.long.rows {
 		p, j = 0, j+outerBlock
 	}
 	if at := p*t.long.stride + j; at < len(t.long.data) {
