@@ -18,4 +18,12 @@ func TestConformance(t *testing.T) {
 			kerneltest.Forward(t, b, 5e-6)
 		})
 	}
+	for _, v := range otherwiseTiled() {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			b := &Backend{v: v, pool: newPool(2)}
+			defer b.Close()
+			kerneltest.Kinds(t, b, 5e-6, []string{"product", "weight_grad", "cross_entropy"}, func() bool { return false })
+		})
+	}
 }

@@ -121,14 +121,26 @@ func outputs(op kernels.Op) (out []*kernels.Tensor) {
 	return out
 }
 
-// setsFor returns all instruction sets, and for products those with a library, and
-// those that cut all of them into halves.
+// setsFor returns all instruction sets, and for products those with a library, with the
+// micro-tiles of other processors, and those that cut all of them into halves.
 func setsFor(op kernels.Op) []*vectors {
 	switch op.(type) {
 	case *kernels.Product, *kernels.WeightGrad, *kernels.CrossEntropy:
-		return slices.Concat(available(), libraries(), halving())
+		return slices.Concat(available(), libraries(), otherwiseTiled(), halving())
 	}
 	return available()
+}
+
+func otherwiseTiled() (sets []*vectors) {
+	for _, v := range available() {
+		if v.tilePackedLarge != nil {
+			other := *v
+			other.name += " with other tiles"
+			other.large = !v.large
+			sets = append(sets, &other)
+		}
+	}
+	return sets
 }
 
 // check runs an operation on every instruction set and thread count, against

@@ -68,6 +68,9 @@ func (w *worker) tiles(v *vectors, m, n, k int, a left, b right, c []float32, ld
 			case v.tileTall != nil && width == tileCols && i+2*tileRows <= m:
 				v.tileTall(k, ap, a.row, a.step, a.panel, &b.data[at], b.step, &cp[0], ldc, alpha, add)
 				i += tileRows
+			case packed && width > tileCols && v.large && i+2*tileRows <= m:
+				v.tilePackedLarge(k, ap, &b.data[at], b.panel, &cp[0], ldc, alpha, add, next)
+				i += tileRows
 			case packed && width > tileCols:
 				v.tilePackedWide(k, ap, &b.data[at], b.panel, &cp[0], ldc, alpha, add, next)
 			case width > tileCols:

@@ -62,6 +62,7 @@ func wide(v vectors) vectors {
 	v.name = "avx512"
 	v.tileWide, v.tilePackedWide, v.tileTall = avx512TileWide, avx512TilePackedWide, avx512TileTall
 	v.outer = avx512Outer
+	v.tilePackedLarge, v.large = avx512TilePackedLarge, !bringsHalves
 	s := *v.strassen
 	s.stream, s.sums, s.addTo, s.addToBoth, s.unload, s.narrow = avx512Stream, avx512Sums, avx512AddTo, avx512AddToBoth, avx512Unload, false
 	v.strassen = &s

@@ -142,6 +142,9 @@ func avx2Adam(p []float32, m []float32, v []float32, g []float32, c *float32)
 // avx2FMA is vectors.peak: rounds of twelve independent multiply-adds of vectors.
 func avx2FMA(rounds int)
 
+// avx512TilePackedLarge is vectors.tilePackedLarge.
+func avx512TilePackedLarge(k int, a *float32, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
+
 // avx512TilePackedWide is vectors.tilePackedWide.
 func avx512TilePackedWide(k int, a *float32, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 

@@ -38,6 +38,11 @@ type vectors struct {
 	tileWide       func(k int, a *float32, arow, astep int, b *float32, bstep, panel int, c *float32, ldc int, alpha float32, add bool)
 	tilePackedWide func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
+	// tilePackedLarge is tilePackedWide for the rows of two panels of the left factor, one
+	// behind the other. large says whether that gains anything.
+	tilePackedLarge func(k int, a, b *float32, panel int, c *float32, ldc int, alpha float32, add bool, ahead *float32)
+	large           bool
+
 	// tileTall is tile for the rows of two panels of the left factor, apanel elements apart;
 	// C's lie one after the other. nil where nothing is gained.
 	tileTall func(k int, a *float32, arow, astep, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)

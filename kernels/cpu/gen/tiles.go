@@ -14,7 +14,7 @@ const (
 // tile is the state of a micro-kernel: twelve sums, of rows of so many vectors, and
 // vectors of the right factor and elements of the left one. In AVX2 that is what there
 // are registers for; in AVX-512, too, two panels of the right factor in six rows, or one
-// in twelve, keep both multipliers busy.
+// in twelve, keep both multipliers busy. Two in twelve read the right factor half as often.
 type tile struct {
 	acc  [][]VecVirtual
 	b, a []VecVirtual
@@ -49,17 +49,17 @@ func (t *tile) step(a, b func(i int) Mem) {
 	}
 }
 
-// panels are packed ones: a is one of the left factor, b has the vectors of the right
+// panels are packed ones: a has those of the left factor, b the vectors of the right
 // one, each in a panel of its own where they are wide.
 type panels struct {
-	a     Register
+	a     []Register
 	b     []Register
 	ahead Register // what to ask for
 	lines int      // how much of it, for each of packedUnroll depths
 }
 
 func newPanels(a, b, ahead Register, lines int) *panels {
-	p := &panels{a: a, b: []Register{b}, ahead: ahead, lines: lines}
+	p := &panels{a: []Register{a}, b: []Register{b}, ahead: ahead, lines: lines}
 	if isa.wide() {
 		p.b = append(p.b, GP64())
 	}
@@ -76,7 +76,7 @@ func (p *panels) add(t *tile, n int) {
 	}
 	for u := range n {
 		t.step(
-			func(i int) Mem { return Mem{Base: p.a, Disp: 4 * (rows*u + i)} },
+			func(i int) Mem { return Mem{Base: p.a[i/rows], Disp: 4 * (rows*u + i%rows)} },
 			func(j int) Mem {
 				if isa.wide() {
 					return Mem{Base: p.b[j], Disp: 4 * cols * u}
@@ -84,7 +84,9 @@ func (p *panels) add(t *tile, n int) {
 				return Mem{Base: p.b[0], Disp: 4*cols*u + isa.bytes()*j}
 			})
 	}
-	ADDQ(U32(uint32(4*rows*n)), p.a)
+	for _, a := range p.a {
+		ADDQ(U32(uint32(4*rows*n)), a)
+	}
 	for _, b := range p.b {
 		ADDQ(U32(uint32(4*cols*n)), b)
 	}
@@ -169,20 +171,9 @@ func tiles() {
 	second, name := "", ""
 	if isa.wide() {
 		second, name = "panel int, ", "Wide"
+		packedTile("TilePackedLarge", second, 2*rows)
 	}
-
-	declare("TilePacked"+name, "func(k int, a, b *float32, "+second+"c *float32, ldc int, alpha float32, add bool, ahead *float32)", "vectors.tilePacked"+name)
-	k, a, b := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
-	c, ldc, ahead := Load(Param("c"), GP64()), Load(Param("ldc"), GP64()), Load(Param("ahead"), GP64())
-	SHLQ(Imm(2), ldc)
-	p := newPanels(a, b, ahead, isa.lanes/8)
-	if isa.wide() {
-		secondPanel(p.b)
-	}
-	prefetch(rows, c, ldc)
-	t := newTile(rows, 2)
-	depths(k, packedUnroll, func(n int) { p.add(t, n) })
-	t.store(c, ldc)
+	packedTile("TilePacked"+name, second, rows)
 
 	declare("Tile"+name, "func(k int, a *float32, arow, astep int, b *float32, bstep int, "+second+"c *float32, ldc int, alpha float32, add bool)", "vectors.tile"+name)
 	in := newInPlace(rows)
@@ -191,7 +182,7 @@ func tiles() {
 		vectors = append(vectors, GP64())
 		secondPanel(vectors)
 	}
-	t = newTile(rows, 2)
+	t := newTile(rows, 2)
 	in.loop(func() {
 		t.step(in.row, func(j int) Mem {
 			if isa.wide() {
@@ -213,6 +204,28 @@ func tiles() {
 	t = newTile(2*rows, 1)
 	in.loop(func() { t.step(in.row, func(int) Mem { return Mem{Base: in.b} }) })
 	t.store(in.c, in.ldc)
+}
+
+// packedTile is a micro-kernel for packed factors, of the rows of one panel or two.
+func packedTile(name, second string, count int) {
+	declare(name, "func(k int, a, b *float32, "+second+"c *float32, ldc int, alpha float32, add bool, ahead *float32)", "vectors.t"+name[1:])
+	k, a, b := Load(Param("k"), GP64()), Load(Param("a"), GP64()), Load(Param("b"), GP64())
+	c, ldc, ahead := Load(Param("c"), GP64()), Load(Param("ldc"), GP64()), Load(Param("ahead"), GP64())
+	SHLQ(Imm(2), ldc)
+	p := newPanels(a, b, ahead, isa.lanes/8*count/rows)
+	if isa.wide() {
+		secondPanel(p.b)
+	}
+	if count > rows { // the next panel follows
+		next := GP64()
+		IMUL3Q(Imm(4*rows), k, next)
+		ADDQ(a, next)
+		p.a = append(p.a, next)
+	}
+	prefetch(count, c, ldc)
+	t := newTile(count, 2)
+	depths(k, packedUnroll, func(n int) { p.add(t, n) })
+	t.store(c, ldc)
 }
 
 // secondPanel sets b[1] to what lies the parameter panel behind b[0].
