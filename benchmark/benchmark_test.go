@@ -44,7 +44,7 @@ func TestKernels(t *testing.T) {
 		}
 	}
 	for _, kind := range []string{"product", "weight_grad", "attention", "attention_grad", "cross_entropy", "softmax", "softmax_grad",
-		"rms_norm", "rms_norm_grad", "gated", "gated_grad", "rotary", "rotary_table", "gather", "sum", "dropout", "zero", "clip_norm", "adamw"} {
+		"rms_norm", "rms_norm_grad", "gated", "gated_grad", "rotary", "rotary_table", "gather", "scatter", "embed", "embed_grad", "bias_grad", "sum", "dropout", "zero", "clip_norm", "adamw"} {
 		if !kinds[kind] {
 			t.Errorf("nothing times %s", kind)
 		}

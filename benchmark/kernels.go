@@ -204,13 +204,19 @@ func elementwise(m *Maker) []Case {
 	a, b, c, d, e := large("a"), large("b"), large("c"), large("d"), large("e")
 	positions := m.Ints("positions", upTo(largeRows, 2048))
 	freqs, table := m.Weights("freqs", kernels.F64, 1, 32), m.Floats("table", largeRows, 64)
+	bias, all := m.Floats("bias", 1, largeCols), m.Ints("all", upTo(largeRows, largeRows))
 	shape := fmt.Sprintf("%d×%d", largeRows, largeCols)
 	one := func(kind string, op kernels.Op) Case { return Case{Kind: kind, Shape: shape, Ops: []kernels.Op{op}} }
 	cases := []Case{
 		one("sum", &kernels.Sum{A: a, B: b, Out: c}),
 		one("zero", &kernels.Zero{Out: c}),
 		one("dropout", &kernels.Dropout{X: a, Out: c, P: 0.1}),
-		one("rotary_table", &kernels.RotaryTable{Positions: positions, Freqs: freqs, Out: table, Scale: 1}),
+		one("embed", &kernels.Embed{Tokens: all, Table: a, Out: c, Scale: 1}),
+		one("embed_grad", &kernels.EmbedGrad{Tokens: all, DOut: c, DTable: m.Floats("dtable", largeRows, largeCols), Scale: 1}),
+		one("scatter", &kernels.Scatter{Rows: all, X: a, Out: c}),
+		one("bias_grad", &kernels.BiasGrad{DY: a, DBias: bias}),
+		{Kind: "rotary_table", Shape: fmt.Sprintf("%d×%d", largeRows, table.Cols), Ops: []kernels.Op{
+			&kernels.RotaryTable{Positions: positions, Freqs: freqs, Out: table, Scale: 1}}},
 		one("rotary", &kernels.Rotary{X: a, Table: table, Out: c, HeadDim: 64}),
 	}
 	for act, name := range []string{"SiLU", "GELU", "GELU tanh"} {

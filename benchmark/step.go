@@ -165,6 +165,9 @@ func shapeOf(op kernels.Op) string {
 			}
 			depths = append(depths, d)
 		}
+		if len(depths) == 0 { // a copy, or a sum
+			return fmt.Sprintf("%d×%d", o.Out.Rows, o.Out.Cols)
+		}
 		return fmt.Sprintf("%d×%s→%d %v", o.Out.Rows, strings.Join(depths, "+"), o.Out.Cols, o.Terms[0].W.DType)
 	case *kernels.WeightGrad:
 		return fmt.Sprintf("%d: %d×%d", o.DY.Rows, o.DW.Rows, o.DW.Cols)

@@ -113,7 +113,7 @@ func (p *Program) rmsNormRule(op *kernels.RMSNorm) {
 	}
 	dx := p.temporary("d hidden", sum)
 	weight := p.value(op.Weight)
-	g := &kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS, op.Out).T(), Weight: op.Weight,
+	g := &kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS).T(), Weight: op.Weight,
 		DOut: d.T(), Add: add.T(), DX: dx.T(), Offset: op.Offset}
 	if weight.param {
 		g.DWeight = weight.grad.T()
@@ -131,7 +131,7 @@ func (p *Program) normWeightRule(op *kernels.RMSNorm, sum *Value) {
 		return
 	}
 	dx := p.temporary("unused", sum)
-	p.emit(&kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS, op.Out).T(), Weight: op.Weight,
+	p.emit(&kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS).T(), Weight: op.Weight,
 		DOut: d.T(), DX: dx.T(), DWeight: weight.grad.T(), Offset: op.Offset})
 }
 
@@ -185,7 +185,7 @@ func (p *Program) attentionRule(op *kernels.Attention) {
 	out := p.need(p.value(op.Out))
 	g := &kernels.AttentionGrad{
 		Q: p.need(q).T(), K: p.need(k).T(), V: p.need(v).T(), Bounds: op.Bounds,
-		Out: out.T(), LSE: p.needBeside(op.LSE, op.Out).T(), DOut: d.T(),
+		Out: out.T(), LSE: p.needBeside(op.LSE).T(), DOut: d.T(),
 		AttentionShape: op.AttentionShape,
 	}
 	g.DQ, g.DK, g.DV = p.destinationOrUnused(q).T(), p.destinationOrUnused(k).T(), p.destinationOrUnused(v).T()
@@ -395,9 +395,9 @@ func (p *Program) need(v *Value) *Value {
 	return p.again[v]
 }
 
-// needBeside returns t, a small second output of the operation that writes
-// main: where main is computed again for other reasons, t is too.
-func (p *Program) needBeside(t, main *kernels.Tensor) *Value {
+// needBeside returns t, a small second output of an operation: where the first is computed
+// again, for whatever reason, t is too.
+func (p *Program) needBeside(t *kernels.Tensor) *Value {
 	v := p.value(t)
 	if a := p.again[v]; a != nil {
 		return a

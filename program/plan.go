@@ -89,13 +89,21 @@ func (plan *Plan) share() {
 			if from == nil || to == nil || from == to || p.value(in) != v || p.value(out) != o {
 				return
 			}
-			if from.last != i || to.first != i || from.bytes != to.bytes || o.count != v.count || p.reads(op, v) > 1 {
+			if from.last != i || to.first != i || from.bytes != to.bytes || o.count != v.count || p.reads(op, v) > 1 || plan.writes(op, from) {
 				return
 			}
 			from.last = to.last
 			plan.slots[o] = from
 		})
 	}
+}
+
+// writes says whether an output of op has a slot already.
+func (plan *Plan) writes(op kernels.Op, s *slot) (taken bool) {
+	op.Operands(func(t **kernels.Tensor, a kernels.Access) {
+		taken = taken || a == kernels.Write && plan.slots[plan.program.value(*t).root] == s
+	})
+	return taken
 }
 
 // reads counts the operands of op that lie in the memory of v.

@@ -172,6 +172,44 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestOutputsApart has an operation with two outputs, each of which may lie where the same
+// input did: a gate that nothing trains and that is used twice, as is what it lets through.
+func TestOutputsApart(t *testing.T) {
+	b := reference.New()
+	params := NewParameters(kernels.F64)
+	up := params.Add("up", 8, 8, true)
+	if err := params.Allocate(b); err != nil {
+		t.Fatal(err)
+	}
+	p := New(kernels.F64, kernels.F64)
+	constant := func(rows, cols int) *Value {
+		buf, err := b.Alloc(8 * rows * cols)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.Constant(kernels.Tensor{Name: "W", DType: kernels.F64, Rows: rows, Cols: cols, Stride: cols, Buf: buf})
+	}
+	x := p.Embed(p.Input("tokens", Tokens), constant(9, 8), 1)
+	gate, through := p.Linear(x, constant(8, 8), nil, nil, 1), p.Linear(x, p.Use(up.Value), nil, nil, 1)
+	first := p.Gated(gate, through, kernels.SiLU)
+	second := p.Linear(p.Gated(gate, through, kernels.GELU), constant(8, 8), nil, nil, 1)
+	p.CrossEntropy(p.Add(first, second), constant(9, 8), p.Input("targets", Tokens), nil, 1, 0)
+	p.Backward()
+	plan := p.Plan(Counts{Tokens: 10, LossRows: 10, Sequences: 1})
+	found := 0
+	for _, op := range p.Ops {
+		if g, ok := op.(*kernels.GatedGrad); ok {
+			found++
+			if plan.slots[p.value(g.DGate)] == plan.slots[p.value(g.DUp)] {
+				t.Error("both gradients of a gate have the same memory")
+			}
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d gradients of gates", found)
+	}
+}
+
 func overlap(a, b *Value) bool {
 	return a.Buf != nil && b.Buf != nil && &a.Buf.(kernels.Host)[0] == &b.Buf.(kernels.Host)[0] &&
 		a.Off < b.Off+b.Bytes() && b.Off < a.Off+a.Bytes()

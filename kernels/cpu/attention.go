@@ -26,8 +26,8 @@ type block struct {
 }
 
 // sequences is how the rows fall into sequences, panels and blocks. Panels
-// start anew with each sequence, so a sequence's results do not depend on
-// what lies beside it.
+// start anew with each sequence, so what is computed for one does not depend on what lies
+// beside it, but for the parts that gradients are summed in (attentiongrad.go).
 type sequences struct {
 	spans   []span
 	keys    []block // panels of tileCols

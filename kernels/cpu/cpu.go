@@ -7,7 +7,7 @@
 //   - gemm.go and pack.go multiply packed panels: nearly all arithmetic of a
 //     step, attention's included, goes through one micro-kernel; strassen.go and
 //     strassenloss.go save an eighth of it in large products, where that pays;
-//   - vectors.go lists the inner loops, which exist once per instruction set:
+//   - vector.go lists the inner loops, which exist once per instruction set:
 //     plain.go in Go, and assembly that the generators in gen/ write: AVX2,
 //     AVX-512, NEON.
 //

@@ -214,11 +214,13 @@ func TestProduct(t *testing.T) {
 			check(t, fmt.Sprint("product ", s, d), op, 3e-6)
 		}
 	}
-	check(t, "terms of nothing, then of something", &kernels.Product{Out: m.f("Out", 9, 70), Terms: []kernels.Term{
-		{X: m.nothing("X", 9), W: m.nothing("W", 70), Scale: 1},
-		{X: m.nothing("X", 9), W: m.w(kernels.F32, 0, 70), Transposed: true, Scale: 1},
-		{X: m.f("X", 9, 20), W: m.w(kernels.F32, 70, 20), Scale: 1},
-	}}, 3e-6)
+	for _, rows := range []int{3, 9} {
+		check(t, "terms of nothing, then of something", &kernels.Product{Out: m.f("Out", rows, 70), Terms: []kernels.Term{
+			{X: m.nothing("X", rows), W: m.nothing("W", 70), Scale: 1},
+			{X: m.nothing("X", rows), W: m.w(kernels.BF16, 0, 70), Transposed: true, Scale: 1},
+			{X: m.f("X", rows, 20), W: m.w(kernels.F32, 70, 20), Scale: 1},
+		}}, 3e-6)
+	}
 	check(t, "sum without terms", &kernels.Product{Out: m.f("Out", 9, 70), Add: m.f("Add", 9, 70), Bias: m.w(kernels.F32, 1, 70)}, 1e-6)
 }
 

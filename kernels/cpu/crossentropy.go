@@ -105,7 +105,7 @@ func crossEntropyNeed(v *vectors, o *kernels.CrossEntropy) need {
 		return n1
 	}
 	words := lossWordsAtOnce(depth, vocab)
-	n1.private = max(n1.private, 2*lossRows*tileRows*lossWords+aligned(widest))
+	n1.private = max(n1.private, lossRows*tileRows*lossWords+lossWords+aligned(widest))
 	n1.shared += aligned(ceil(n, tileRows)*tileRows*depth) + aligned(words*depth)
 	for _, t := range o.Terms {
 		padded := ceil(t.X.Cols, tileCols) * tileCols
@@ -302,7 +302,7 @@ func (c *crossEntropy) capRows(z []float32, ld, n, words int) {
 // forward takes a block of words into the sums of some rows.
 func (c *crossEntropy) forward(w *worker, first, n int) {
 	mem := w.private
-	z, capped := take(&mem, lossRows*tileRows*lossWords), take(&mem, lossRows*tileRows*lossWords)
+	z, capped := take(&mem, lossRows*tileRows*lossWords), take(&mem, lossWords)
 	for word0 := 0; word0 < c.wordsN; word0 += lossWords {
 		words := min(lossWords, c.wordsN-word0)
 		c.logits(w, z, lossWords, first, n, word0, words)

@@ -3436,12 +3436,12 @@ unrolled:
 	VMAXPS      Y5, Y2, Y5
 	VMAXPS      Y6, Y2, Y6
 	VMAXPS      Y7, Y2, Y7
-	VADDPS      word_4b400000<>+0(SB), Y5, Y8
-	VADDPS      word_4b400000<>+0(SB), Y6, Y9
-	VADDPS      word_4b400000<>+0(SB), Y7, Y10
-	VSUBPS      word_4b400000<>+0(SB), Y8, Y11
-	VSUBPS      word_4b400000<>+0(SB), Y9, Y12
-	VSUBPS      word_4b400000<>+0(SB), Y10, Y13
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y8
+	VADDPS      word_4b40007f<>+0(SB), Y6, Y9
+	VADDPS      word_4b40007f<>+0(SB), Y7, Y10
+	VSUBPS      word_4b40007f<>+0(SB), Y8, Y11
+	VSUBPS      word_4b40007f<>+0(SB), Y9, Y12
+	VSUBPS      word_4b40007f<>+0(SB), Y10, Y13
 	VSUBPS      Y11, Y5, Y5
 	VSUBPS      Y12, Y6, Y6
 	VSUBPS      Y13, Y7, Y7
@@ -3464,11 +3464,11 @@ unrolled:
 	VFMADD213PS Y3, Y6, Y12
 	VFMADD213PS Y3, Y7, Y13
 	VPSLLD      $0x17, Y8, Y8
-	VPADDD      Y8, Y11, Y11
+	VMULPS      Y8, Y11, Y11
 	VPSLLD      $0x17, Y9, Y9
-	VPADDD      Y9, Y12, Y12
+	VMULPS      Y9, Y12, Y12
 	VPSLLD      $0x17, Y10, Y10
-	VPADDD      Y10, Y13, Y13
+	VMULPS      Y10, Y13, Y13
 	VMOVUPS     Y11, (AX)(BX*1)
 	VMOVUPS     Y12, 32(AX)(BX*1)
 	VMOVUPS     Y13, 64(AX)(BX*1)
@@ -3486,8 +3486,8 @@ single:
 	VSUBPS      Y1, Y5, Y5
 	VMULPS      Y0, Y5, Y5
 	VMAXPS      Y5, Y2, Y5
-	VADDPS      word_4b400000<>+0(SB), Y5, Y6
-	VSUBPS      word_4b400000<>+0(SB), Y6, Y7
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y6
+	VSUBPS      word_4b40007f<>+0(SB), Y6, Y7
 	VSUBPS      Y7, Y5, Y5
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y7
 	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y7
@@ -3496,7 +3496,7 @@ single:
 	VFMADD213PS word_3f317215<>+0(SB), Y5, Y7
 	VFMADD213PS Y3, Y5, Y7
 	VPSLLD      $0x17, Y6, Y6
-	VPADDD      Y6, Y7, Y7
+	VMULPS      Y6, Y7, Y7
 	VMOVUPS     Y7, (AX)(BX*1)
 	VADDPS      Y7, Y4, Y4
 	ADDQ        $0x20, BX
@@ -3513,8 +3513,8 @@ rest:
 	VSUBPS      Y1, Y6, Y6
 	VMULPS      Y0, Y6, Y6
 	VMAXPS      Y6, Y2, Y6
-	VADDPS      word_4b400000<>+0(SB), Y6, Y0
-	VSUBPS      word_4b400000<>+0(SB), Y0, Y1
+	VADDPS      word_4b40007f<>+0(SB), Y6, Y0
+	VSUBPS      word_4b40007f<>+0(SB), Y0, Y1
 	VSUBPS      Y1, Y6, Y6
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y1
 	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y1
@@ -3523,7 +3523,7 @@ rest:
 	VFMADD213PS word_3f317215<>+0(SB), Y6, Y1
 	VFMADD213PS Y3, Y6, Y1
 	VPSLLD      $0x17, Y0, Y0
-	VPADDD      Y0, Y1, Y1
+	VMULPS      Y0, Y1, Y1
 	VMASKMOVPS  Y1, Y5, (AX)(BX*1)
 	VANDPS      Y5, Y1, Y1
 	VADDPS      Y1, Y4, Y4
@@ -3683,23 +3683,23 @@ DATA word_3f317215<>+56(SB)/4, $0x3f317215
 DATA word_3f317215<>+60(SB)/4, $0x3f317215
 GLOBL word_3f317215<>(SB), RODATA|NOPTR, $64
 
-DATA word_4b400000<>+0(SB)/4, $0x4b400000
-DATA word_4b400000<>+4(SB)/4, $0x4b400000
-DATA word_4b400000<>+8(SB)/4, $0x4b400000
-DATA word_4b400000<>+12(SB)/4, $0x4b400000
-DATA word_4b400000<>+16(SB)/4, $0x4b400000
-DATA word_4b400000<>+20(SB)/4, $0x4b400000
-DATA word_4b400000<>+24(SB)/4, $0x4b400000
-DATA word_4b400000<>+28(SB)/4, $0x4b400000
-DATA word_4b400000<>+32(SB)/4, $0x4b400000
-DATA word_4b400000<>+36(SB)/4, $0x4b400000
-DATA word_4b400000<>+40(SB)/4, $0x4b400000
-DATA word_4b400000<>+44(SB)/4, $0x4b400000
-DATA word_4b400000<>+48(SB)/4, $0x4b400000
-DATA word_4b400000<>+52(SB)/4, $0x4b400000
-DATA word_4b400000<>+56(SB)/4, $0x4b400000
-DATA word_4b400000<>+60(SB)/4, $0x4b400000
-GLOBL word_4b400000<>(SB), RODATA|NOPTR, $64
+DATA word_4b40007f<>+0(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+4(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+8(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+12(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+16(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+20(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+24(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+28(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+32(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+36(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+40(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+44(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+48(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+52(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+56(SB)/4, $0x4b40007f
+DATA word_4b40007f<>+60(SB)/4, $0x4b40007f
+GLOBL word_4b40007f<>(SB), RODATA|NOPTR, $64
 
 // func avx2ExpMax(out []float32, x []float32, next []float32, last []float32, scale float32, top float32, factor float32) (sum float32, max float32)
 // Requires: AVX, AVX2, FMA3, MMX+, SSE
@@ -3713,7 +3713,7 @@ TEXT ·avx2ExpMax(SB), NOSPLIT|NOFRAME, $0-120
 	VBROADCASTSS top+100(FP), Y1
 	VMULPS       word_3fb8aa3b<>+0(SB), Y0, Y0
 	VMULPS       Y0, Y1, Y1
-	VMOVUPS      word_4b400000<>+0(SB), Y2
+	VMOVUPS      word_4b40007f<>+0(SB), Y2
 	VADDPS       Y2, Y1, Y1
 	VSUBPS       Y2, Y1, Y1
 	VSUBPS       Y1, Y2, Y2
@@ -3765,9 +3765,9 @@ unrolled:
 	VFMADD213PS Y4, Y8, Y12
 	VFMADD213PS Y4, Y9, Y13
 	VPSLLD      $0x17, Y10, Y10
-	VPADDD      Y10, Y12, Y12
+	VMULPS      Y10, Y12, Y12
 	VPSLLD      $0x17, Y11, Y11
-	VPADDD      Y11, Y13, Y13
+	VMULPS      Y11, Y13, Y13
 	VMOVUPS     Y12, (AX)(DI*1)
 	VMOVUPS     Y13, 32(AX)(DI*1)
 	VADDPS      Y12, Y6, Y6
@@ -3798,7 +3798,7 @@ single:
 	VFMADD213PS word_3f317215<>+0(SB), Y8, Y10
 	VFMADD213PS Y4, Y8, Y10
 	VPSLLD      $0x17, Y9, Y9
-	VPADDD      Y9, Y10, Y10
+	VMULPS      Y9, Y10, Y10
 	VMOVUPS     Y10, (AX)(DI*1)
 	VADDPS      Y10, Y6, Y6
 	ADDQ        $0x20, DI
@@ -3832,7 +3832,7 @@ rest:
 	VFMADD213PS word_3f317215<>+0(SB), Y1, Y0
 	VFMADD213PS Y4, Y1, Y0
 	VPSLLD      $0x17, Y3, Y3
-	VPADDD      Y3, Y0, Y0
+	VMULPS      Y3, Y0, Y0
 	VMASKMOVPS  Y0, Y8, (AX)(DI*1)
 	VANDPS      Y8, Y0, Y0
 	VADDPS      Y0, Y6, Y6
@@ -3903,10 +3903,10 @@ unrolled:
 	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y5, Y3, Y5
 	VMAXPS       Y6, Y3, Y6
-	VADDPS       word_4b400000<>+0(SB), Y5, Y9
-	VADDPS       word_4b400000<>+0(SB), Y6, Y10
-	VSUBPS       word_4b400000<>+0(SB), Y9, Y11
-	VSUBPS       word_4b400000<>+0(SB), Y10, Y12
+	VADDPS       word_4b40007f<>+0(SB), Y5, Y9
+	VADDPS       word_4b40007f<>+0(SB), Y6, Y10
+	VSUBPS       word_4b40007f<>+0(SB), Y9, Y11
+	VSUBPS       word_4b40007f<>+0(SB), Y10, Y12
 	VSUBPS       Y11, Y5, Y5
 	VSUBPS       Y12, Y6, Y6
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y11
@@ -3922,9 +3922,9 @@ unrolled:
 	VFMADD213PS  Y4, Y5, Y11
 	VFMADD213PS  Y4, Y6, Y12
 	VPSLLD       $0x17, Y9, Y9
-	VPADDD       Y9, Y11, Y11
+	VMULPS       Y9, Y11, Y11
 	VPSLLD       $0x17, Y10, Y10
-	VPADDD       Y10, Y12, Y12
+	VMULPS       Y10, Y12, Y12
 	VMOVUPS      Y11, (AX)(BX*1)
 	VMOVUPS      Y12, 32(AX)(BX*1)
 	VMOVUPS      (CX)(BX*1), Y5
@@ -3951,8 +3951,8 @@ single:
 	VSUBPS       Y0, Y5, Y5
 	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y5, Y3, Y5
-	VADDPS       word_4b400000<>+0(SB), Y5, Y7
-	VSUBPS       word_4b400000<>+0(SB), Y7, Y8
+	VADDPS       word_4b40007f<>+0(SB), Y5, Y7
+	VSUBPS       word_4b40007f<>+0(SB), Y7, Y8
 	VSUBPS       Y8, Y5, Y5
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y8
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y8
@@ -3961,7 +3961,7 @@ single:
 	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y8
 	VFMADD213PS  Y4, Y5, Y8
 	VPSLLD       $0x17, Y7, Y7
-	VPADDD       Y7, Y8, Y8
+	VMULPS       Y7, Y8, Y8
 	VMOVUPS      Y8, (AX)(BX*1)
 	VMOVUPS      (CX)(BX*1), Y5
 	VSUBPS       Y1, Y5, Y5
@@ -3985,8 +3985,8 @@ rest:
 	VSUBPS       Y0, Y6, Y6
 	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y6, Y3, Y6
-	VADDPS       word_4b400000<>+0(SB), Y6, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y2
+	VADDPS       word_4b40007f<>+0(SB), Y6, Y0
+	VSUBPS       word_4b40007f<>+0(SB), Y0, Y2
 	VSUBPS       Y2, Y6, Y6
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y2
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y2
@@ -3995,7 +3995,7 @@ rest:
 	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y2
 	VFMADD213PS  Y4, Y6, Y2
 	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y2, Y2
+	VMULPS       Y0, Y2, Y2
 	VMASKMOVPS   Y2, Y5, (AX)(BX*1)
 	VMASKMOVPS   (CX)(BX*1), Y5, Y0
 	VSUBPS       Y1, Y0, Y0
@@ -4037,8 +4037,8 @@ single:
 	VMOVUPS     word_42fefae1<>+0(SB), Y6
 	VMINPS      Y4, Y6, Y4
 	VMAXPS      Y4, Y1, Y4
-	VADDPS      word_4b400000<>+0(SB), Y4, Y6
-	VSUBPS      word_4b400000<>+0(SB), Y6, Y8
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y6
+	VSUBPS      word_4b40007f<>+0(SB), Y6, Y8
 	VSUBPS      Y8, Y4, Y4
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y8
 	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y8
@@ -4047,7 +4047,7 @@ single:
 	VFMADD213PS word_3f317215<>+0(SB), Y4, Y8
 	VFMADD213PS Y2, Y4, Y8
 	VPSLLD      $0x17, Y6, Y6
-	VPADDD      Y6, Y8, Y8
+	VMULPS      Y6, Y8, Y8
 	VMOVUPS     word_40000000<>+0(SB), Y4
 	VADDPS      Y2, Y8, Y8
 	VDIVPS      Y8, Y4, Y8
@@ -4083,8 +4083,8 @@ rest:
 	VMOVUPS     word_42fefae1<>+0(SB), Y7
 	VMINPS      Y5, Y7, Y5
 	VMAXPS      Y5, Y1, Y5
-	VADDPS      word_4b400000<>+0(SB), Y5, Y1
-	VSUBPS      word_4b400000<>+0(SB), Y1, Y7
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y1
+	VSUBPS      word_4b40007f<>+0(SB), Y1, Y7
 	VSUBPS      Y7, Y5, Y5
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y7
 	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y7
@@ -4093,7 +4093,7 @@ rest:
 	VFMADD213PS word_3f317215<>+0(SB), Y5, Y7
 	VFMADD213PS Y2, Y5, Y7
 	VPSLLD      $0x17, Y1, Y1
-	VPADDD      Y1, Y7, Y7
+	VMULPS      Y1, Y7, Y7
 	VMOVUPS     word_40000000<>+0(SB), Y1
 	VADDPS      Y2, Y7, Y7
 	VDIVPS      Y7, Y1, Y7
@@ -4335,12 +4335,12 @@ unrolled:
 	VMAXPS      Y5, Y0, Y5
 	VMAXPS      Y6, Y0, Y6
 	VMAXPS      Y7, Y0, Y7
-	VADDPS      word_4b400000<>+0(SB), Y5, Y8
-	VADDPS      word_4b400000<>+0(SB), Y6, Y9
-	VADDPS      word_4b400000<>+0(SB), Y7, Y10
-	VSUBPS      word_4b400000<>+0(SB), Y8, Y11
-	VSUBPS      word_4b400000<>+0(SB), Y9, Y12
-	VSUBPS      word_4b400000<>+0(SB), Y10, Y13
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y8
+	VADDPS      word_4b40007f<>+0(SB), Y6, Y9
+	VADDPS      word_4b40007f<>+0(SB), Y7, Y10
+	VSUBPS      word_4b40007f<>+0(SB), Y8, Y11
+	VSUBPS      word_4b40007f<>+0(SB), Y9, Y12
+	VSUBPS      word_4b40007f<>+0(SB), Y10, Y13
 	VSUBPS      Y11, Y5, Y5
 	VSUBPS      Y12, Y6, Y6
 	VSUBPS      Y13, Y7, Y7
@@ -4363,11 +4363,11 @@ unrolled:
 	VFMADD213PS Y1, Y6, Y12
 	VFMADD213PS Y1, Y7, Y13
 	VPSLLD      $0x17, Y8, Y8
-	VPADDD      Y8, Y11, Y11
+	VMULPS      Y8, Y11, Y11
 	VPSLLD      $0x17, Y9, Y9
-	VPADDD      Y9, Y12, Y12
+	VMULPS      Y9, Y12, Y12
 	VPSLLD      $0x17, Y10, Y10
-	VPADDD      Y10, Y13, Y13
+	VMULPS      Y10, Y13, Y13
 	VADDPS      Y1, Y11, Y11
 	VADDPS      Y1, Y12, Y12
 	VADDPS      Y1, Y13, Y13
@@ -4399,8 +4399,8 @@ single:
 	VMOVUPS     word_42fefae1<>+0(SB), Y4
 	VMINPS      Y3, Y4, Y3
 	VMAXPS      Y3, Y0, Y3
-	VADDPS      word_4b400000<>+0(SB), Y3, Y4
-	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y3, Y4
+	VSUBPS      word_4b40007f<>+0(SB), Y4, Y5
 	VSUBPS      Y5, Y3, Y3
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
@@ -4409,7 +4409,7 @@ single:
 	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
 	VFMADD213PS Y1, Y3, Y5
 	VPSLLD      $0x17, Y4, Y4
-	VPADDD      Y4, Y5, Y5
+	VMULPS      Y4, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VMULPS      Y2, Y5, Y5
@@ -4432,8 +4432,8 @@ rest:
 	VMOVUPS     word_42fefae1<>+0(SB), Y5
 	VMINPS      Y4, Y5, Y4
 	VMAXPS      Y4, Y0, Y4
-	VADDPS      word_4b400000<>+0(SB), Y4, Y0
-	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y0
+	VSUBPS      word_4b40007f<>+0(SB), Y0, Y5
 	VSUBPS      Y5, Y4, Y4
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
@@ -4442,7 +4442,7 @@ rest:
 	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
 	VFMADD213PS Y1, Y4, Y5
 	VPSLLD      $0x17, Y0, Y0
-	VPADDD      Y0, Y5, Y5
+	VMULPS      Y0, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VMULPS      Y3, Y5, Y5
@@ -4499,10 +4499,10 @@ unrolled:
 	VMINPS      Y5, Y6, Y5
 	VMAXPS      Y4, Y0, Y4
 	VMAXPS      Y5, Y0, Y5
-	VADDPS      word_4b400000<>+0(SB), Y4, Y6
-	VADDPS      word_4b400000<>+0(SB), Y5, Y7
-	VSUBPS      word_4b400000<>+0(SB), Y6, Y8
-	VSUBPS      word_4b400000<>+0(SB), Y7, Y9
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y6
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y7
+	VSUBPS      word_4b40007f<>+0(SB), Y6, Y8
+	VSUBPS      word_4b40007f<>+0(SB), Y7, Y9
 	VSUBPS      Y8, Y4, Y4
 	VSUBPS      Y9, Y5, Y5
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y8
@@ -4518,9 +4518,9 @@ unrolled:
 	VFMADD213PS Y1, Y4, Y8
 	VFMADD213PS Y1, Y5, Y9
 	VPSLLD      $0x17, Y6, Y6
-	VPADDD      Y6, Y8, Y8
+	VMULPS      Y6, Y8, Y8
 	VPSLLD      $0x17, Y7, Y7
-	VPADDD      Y7, Y9, Y9
+	VMULPS      Y7, Y9, Y9
 	VADDPS      Y1, Y8, Y8
 	VADDPS      Y1, Y9, Y9
 	VDIVPS      Y8, Y1, Y8
@@ -4560,8 +4560,8 @@ single:
 	VMOVUPS     word_42fefae1<>+0(SB), Y4
 	VMINPS      Y3, Y4, Y3
 	VMAXPS      Y3, Y0, Y3
-	VADDPS      word_4b400000<>+0(SB), Y3, Y4
-	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y3, Y4
+	VSUBPS      word_4b40007f<>+0(SB), Y4, Y5
 	VSUBPS      Y5, Y3, Y3
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
@@ -4570,7 +4570,7 @@ single:
 	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
 	VFMADD213PS Y1, Y3, Y5
 	VPSLLD      $0x17, Y4, Y4
-	VPADDD      Y4, Y5, Y5
+	VMULPS      Y4, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VSUBPS      Y5, Y1, Y3
@@ -4600,8 +4600,8 @@ rest:
 	VMOVUPS     word_42fefae1<>+0(SB), Y5
 	VMINPS      Y4, Y5, Y4
 	VMAXPS      Y4, Y0, Y4
-	VADDPS      word_4b400000<>+0(SB), Y4, Y0
-	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y0
+	VSUBPS      word_4b40007f<>+0(SB), Y0, Y5
 	VSUBPS      Y5, Y4, Y4
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
@@ -4610,7 +4610,7 @@ rest:
 	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
 	VFMADD213PS Y1, Y4, Y5
 	VPSLLD      $0x17, Y0, Y0
-	VPADDD      Y0, Y5, Y5
+	VMULPS      Y0, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VSUBPS      Y5, Y1, Y0
@@ -4671,12 +4671,12 @@ unrolled:
 	VMAXPS      Y5, Y0, Y5
 	VMAXPS      Y6, Y0, Y6
 	VMAXPS      Y7, Y0, Y7
-	VADDPS      word_4b400000<>+0(SB), Y5, Y8
-	VADDPS      word_4b400000<>+0(SB), Y6, Y9
-	VADDPS      word_4b400000<>+0(SB), Y7, Y10
-	VSUBPS      word_4b400000<>+0(SB), Y8, Y11
-	VSUBPS      word_4b400000<>+0(SB), Y9, Y12
-	VSUBPS      word_4b400000<>+0(SB), Y10, Y13
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y8
+	VADDPS      word_4b40007f<>+0(SB), Y6, Y9
+	VADDPS      word_4b40007f<>+0(SB), Y7, Y10
+	VSUBPS      word_4b40007f<>+0(SB), Y8, Y11
+	VSUBPS      word_4b40007f<>+0(SB), Y9, Y12
+	VSUBPS      word_4b40007f<>+0(SB), Y10, Y13
 	VSUBPS      Y11, Y5, Y5
 	VSUBPS      Y12, Y6, Y6
 	VSUBPS      Y13, Y7, Y7
@@ -4699,11 +4699,11 @@ unrolled:
 	VFMADD213PS Y1, Y6, Y12
 	VFMADD213PS Y1, Y7, Y13
 	VPSLLD      $0x17, Y8, Y8
-	VPADDD      Y8, Y11, Y11
+	VMULPS      Y8, Y11, Y11
 	VPSLLD      $0x17, Y9, Y9
-	VPADDD      Y9, Y12, Y12
+	VMULPS      Y9, Y12, Y12
 	VPSLLD      $0x17, Y10, Y10
-	VPADDD      Y10, Y13, Y13
+	VMULPS      Y10, Y13, Y13
 	VADDPS      Y1, Y11, Y11
 	VADDPS      Y1, Y12, Y12
 	VADDPS      Y1, Y13, Y13
@@ -4739,8 +4739,8 @@ single:
 	VMOVUPS     word_42fefae1<>+0(SB), Y4
 	VMINPS      Y3, Y4, Y3
 	VMAXPS      Y3, Y0, Y3
-	VADDPS      word_4b400000<>+0(SB), Y3, Y4
-	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y3, Y4
+	VSUBPS      word_4b40007f<>+0(SB), Y4, Y5
 	VSUBPS      Y5, Y3, Y3
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
@@ -4749,7 +4749,7 @@ single:
 	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
 	VFMADD213PS Y1, Y3, Y5
 	VPSLLD      $0x17, Y4, Y4
-	VPADDD      Y4, Y5, Y5
+	VMULPS      Y4, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VMULPS      Y2, Y5, Y5
@@ -4776,8 +4776,8 @@ rest:
 	VMOVUPS     word_42fefae1<>+0(SB), Y5
 	VMINPS      Y4, Y5, Y4
 	VMAXPS      Y4, Y0, Y4
-	VADDPS      word_4b400000<>+0(SB), Y4, Y0
-	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y0
+	VSUBPS      word_4b40007f<>+0(SB), Y0, Y5
 	VSUBPS      Y5, Y4, Y4
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
@@ -4786,7 +4786,7 @@ rest:
 	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
 	VFMADD213PS Y1, Y4, Y5
 	VPSLLD      $0x17, Y0, Y0
-	VPADDD      Y0, Y5, Y5
+	VMULPS      Y0, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VMULPS      Y3, Y5, Y5
@@ -4869,10 +4869,10 @@ unrolled:
 	VMINPS      Y5, Y6, Y5
 	VMAXPS      Y4, Y0, Y4
 	VMAXPS      Y5, Y0, Y5
-	VADDPS      word_4b400000<>+0(SB), Y4, Y6
-	VADDPS      word_4b400000<>+0(SB), Y5, Y7
-	VSUBPS      word_4b400000<>+0(SB), Y6, Y8
-	VSUBPS      word_4b400000<>+0(SB), Y7, Y9
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y6
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y7
+	VSUBPS      word_4b40007f<>+0(SB), Y6, Y8
+	VSUBPS      word_4b40007f<>+0(SB), Y7, Y9
 	VSUBPS      Y8, Y4, Y4
 	VSUBPS      Y9, Y5, Y5
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y8
@@ -4888,9 +4888,9 @@ unrolled:
 	VFMADD213PS Y1, Y4, Y8
 	VFMADD213PS Y1, Y5, Y9
 	VPSLLD      $0x17, Y6, Y6
-	VPADDD      Y6, Y8, Y8
+	VMULPS      Y6, Y8, Y8
 	VPSLLD      $0x17, Y7, Y7
-	VPADDD      Y7, Y9, Y9
+	VMULPS      Y7, Y9, Y9
 	VADDPS      Y1, Y8, Y8
 	VADDPS      Y1, Y9, Y9
 	VDIVPS      Y8, Y1, Y8
@@ -4944,8 +4944,8 @@ single:
 	VMOVUPS     word_42fefae1<>+0(SB), Y4
 	VMINPS      Y3, Y4, Y3
 	VMAXPS      Y3, Y0, Y3
-	VADDPS      word_4b400000<>+0(SB), Y3, Y4
-	VSUBPS      word_4b400000<>+0(SB), Y4, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y3, Y4
+	VSUBPS      word_4b40007f<>+0(SB), Y4, Y5
 	VSUBPS      Y5, Y3, Y3
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y3, Y5
@@ -4954,7 +4954,7 @@ single:
 	VFMADD213PS word_3f317215<>+0(SB), Y3, Y5
 	VFMADD213PS Y1, Y3, Y5
 	VPSLLD      $0x17, Y4, Y4
-	VPADDD      Y4, Y5, Y5
+	VMULPS      Y4, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VSUBPS      Y5, Y1, Y3
@@ -4993,8 +4993,8 @@ rest:
 	VMOVUPS     word_42fefae1<>+0(SB), Y5
 	VMINPS      Y4, Y5, Y4
 	VMAXPS      Y4, Y0, Y4
-	VADDPS      word_4b400000<>+0(SB), Y4, Y0
-	VSUBPS      word_4b400000<>+0(SB), Y0, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y0
+	VSUBPS      word_4b40007f<>+0(SB), Y0, Y5
 	VSUBPS      Y5, Y4, Y4
 	VMOVUPS     word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y5
@@ -5003,7 +5003,7 @@ rest:
 	VFMADD213PS word_3f317215<>+0(SB), Y4, Y5
 	VFMADD213PS Y1, Y4, Y5
 	VPSLLD      $0x17, Y0, Y0
-	VPADDD      Y0, Y5, Y5
+	VMULPS      Y0, Y5, Y5
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VSUBPS      Y5, Y1, Y0
@@ -5097,10 +5097,10 @@ unrolled:
 	VMULPS       word_3fb8aa3b<>+0(SB), Y9, Y9
 	VMAXPS       Y8, Y0, Y8
 	VMAXPS       Y9, Y0, Y9
-	VADDPS       word_4b400000<>+0(SB), Y8, Y4
-	VADDPS       word_4b400000<>+0(SB), Y9, Y5
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y10
-	VSUBPS       word_4b400000<>+0(SB), Y5, Y11
+	VADDPS       word_4b40007f<>+0(SB), Y8, Y4
+	VADDPS       word_4b40007f<>+0(SB), Y9, Y5
+	VSUBPS       word_4b40007f<>+0(SB), Y4, Y10
+	VSUBPS       word_4b40007f<>+0(SB), Y5, Y11
 	VSUBPS       Y10, Y8, Y8
 	VSUBPS       Y11, Y9, Y9
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y10
@@ -5116,9 +5116,9 @@ unrolled:
 	VFMADD213PS  Y1, Y8, Y10
 	VFMADD213PS  Y1, Y9, Y11
 	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y10, Y10
+	VMULPS       Y4, Y10, Y10
 	VPSLLD       $0x17, Y5, Y5
-	VPADDD       Y5, Y11, Y11
+	VMULPS       Y5, Y11, Y11
 	VMULPS       Y6, Y10, Y10
 	VMULPS       Y7, Y11, Y11
 	VMULPS       word_3f000000<>+0(SB), Y10, Y10
@@ -5161,8 +5161,8 @@ single:
 	VFNMADD231PS Y3, Y3, Y5
 	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y5, Y0, Y5
-	VADDPS       word_4b400000<>+0(SB), Y5, Y3
-	VSUBPS       word_4b400000<>+0(SB), Y3, Y6
+	VADDPS       word_4b40007f<>+0(SB), Y5, Y3
+	VSUBPS       word_4b40007f<>+0(SB), Y3, Y6
 	VSUBPS       Y6, Y5, Y5
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y6
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y6
@@ -5171,7 +5171,7 @@ single:
 	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y6
 	VFMADD213PS  Y1, Y5, Y6
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       Y3, Y6, Y6
+	VMULPS       Y3, Y6, Y6
 	VMULPS       Y4, Y6, Y6
 	VMULPS       word_3f000000<>+0(SB), Y6, Y6
 	VSUBPS       Y6, Y1, Y4
@@ -5209,8 +5209,8 @@ rest:
 	VFNMADD231PS Y4, Y4, Y6
 	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y6, Y0, Y6
-	VADDPS       word_4b400000<>+0(SB), Y6, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y4
+	VADDPS       word_4b40007f<>+0(SB), Y6, Y0
+	VSUBPS       word_4b40007f<>+0(SB), Y0, Y4
 	VSUBPS       Y4, Y6, Y6
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y4
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y4
@@ -5219,7 +5219,7 @@ rest:
 	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y4
 	VFMADD213PS  Y1, Y6, Y4
 	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y4, Y4
+	VMULPS       Y0, Y4, Y4
 	VMULPS       Y5, Y4, Y4
 	VMULPS       word_3f000000<>+0(SB), Y4, Y4
 	VSUBPS       Y4, Y1, Y5
@@ -5503,10 +5503,10 @@ unrolled:
 	VMULPS       word_3fb8aa3b<>+0(SB), Y9, Y9
 	VMAXPS       Y8, Y0, Y8
 	VMAXPS       Y9, Y0, Y9
-	VADDPS       word_4b400000<>+0(SB), Y8, Y4
-	VADDPS       word_4b400000<>+0(SB), Y9, Y5
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y10
-	VSUBPS       word_4b400000<>+0(SB), Y5, Y11
+	VADDPS       word_4b40007f<>+0(SB), Y8, Y4
+	VADDPS       word_4b40007f<>+0(SB), Y9, Y5
+	VSUBPS       word_4b40007f<>+0(SB), Y4, Y10
+	VSUBPS       word_4b40007f<>+0(SB), Y5, Y11
 	VSUBPS       Y10, Y8, Y8
 	VSUBPS       Y11, Y9, Y9
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y10
@@ -5522,9 +5522,9 @@ unrolled:
 	VFMADD213PS  Y1, Y8, Y10
 	VFMADD213PS  Y1, Y9, Y11
 	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y10, Y10
+	VMULPS       Y4, Y10, Y10
 	VPSLLD       $0x17, Y5, Y5
-	VPADDD       Y5, Y11, Y11
+	VMULPS       Y5, Y11, Y11
 	VMULPS       Y6, Y10, Y10
 	VMULPS       Y7, Y11, Y11
 	VMULPS       word_3f000000<>+0(SB), Y10, Y10
@@ -5541,10 +5541,10 @@ unrolled:
 	VMULPS       word_bf38aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y4, Y0, Y4
 	VMAXPS       Y5, Y0, Y5
-	VADDPS       word_4b400000<>+0(SB), Y4, Y6
-	VADDPS       word_4b400000<>+0(SB), Y5, Y7
-	VSUBPS       word_4b400000<>+0(SB), Y6, Y8
-	VSUBPS       word_4b400000<>+0(SB), Y7, Y9
+	VADDPS       word_4b40007f<>+0(SB), Y4, Y6
+	VADDPS       word_4b40007f<>+0(SB), Y5, Y7
+	VSUBPS       word_4b40007f<>+0(SB), Y6, Y8
+	VSUBPS       word_4b40007f<>+0(SB), Y7, Y9
 	VSUBPS       Y8, Y4, Y4
 	VSUBPS       Y9, Y5, Y5
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y8
@@ -5560,9 +5560,9 @@ unrolled:
 	VFMADD213PS  Y1, Y4, Y8
 	VFMADD213PS  Y1, Y5, Y9
 	VPSLLD       $0x17, Y6, Y6
-	VPADDD       Y6, Y8, Y8
+	VMULPS       Y6, Y8, Y8
 	VPSLLD       $0x17, Y7, Y7
-	VPADDD       Y7, Y9, Y9
+	VMULPS       Y7, Y9, Y9
 	VMULPS       word_3ecc422a<>+0(SB), Y8, Y8
 	VMULPS       word_3ecc422a<>+0(SB), Y9, Y9
 	VMULPS       Y2, Y8, Y8
@@ -5611,8 +5611,8 @@ single:
 	VFNMADD231PS Y3, Y3, Y5
 	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
 	VMAXPS       Y5, Y0, Y5
-	VADDPS       word_4b400000<>+0(SB), Y5, Y3
-	VSUBPS       word_4b400000<>+0(SB), Y3, Y6
+	VADDPS       word_4b40007f<>+0(SB), Y5, Y3
+	VSUBPS       word_4b40007f<>+0(SB), Y3, Y6
 	VSUBPS       Y6, Y5, Y5
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y6
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y6
@@ -5621,7 +5621,7 @@ single:
 	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y6
 	VFMADD213PS  Y1, Y5, Y6
 	VPSLLD       $0x17, Y3, Y3
-	VPADDD       Y3, Y6, Y6
+	VMULPS       Y3, Y6, Y6
 	VMULPS       Y4, Y6, Y6
 	VMULPS       word_3f000000<>+0(SB), Y6, Y6
 	VSUBPS       Y6, Y1, Y4
@@ -5630,8 +5630,8 @@ single:
 	VMULPS       Y2, Y3, Y3
 	VMULPS       word_bf38aa3b<>+0(SB), Y3, Y3
 	VMAXPS       Y3, Y0, Y3
-	VADDPS       word_4b400000<>+0(SB), Y3, Y4
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y5
+	VADDPS       word_4b40007f<>+0(SB), Y3, Y4
+	VSUBPS       word_4b40007f<>+0(SB), Y4, Y5
 	VSUBPS       Y5, Y3, Y3
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y3, Y5
@@ -5640,7 +5640,7 @@ single:
 	VFMADD213PS  word_3f317215<>+0(SB), Y3, Y5
 	VFMADD213PS  Y1, Y3, Y5
 	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y5, Y5
+	VMULPS       Y4, Y5, Y5
 	VMULPS       word_3ecc422a<>+0(SB), Y5, Y5
 	VMULPS       Y2, Y5, Y5
 	VADDPS       Y6, Y5, Y5
@@ -5681,8 +5681,8 @@ rest:
 	VFNMADD231PS Y4, Y4, Y6
 	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
 	VMAXPS       Y6, Y0, Y6
-	VADDPS       word_4b400000<>+0(SB), Y6, Y4
-	VSUBPS       word_4b400000<>+0(SB), Y4, Y7
+	VADDPS       word_4b40007f<>+0(SB), Y6, Y4
+	VSUBPS       word_4b40007f<>+0(SB), Y4, Y7
 	VSUBPS       Y7, Y6, Y6
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y7
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y7
@@ -5691,7 +5691,7 @@ rest:
 	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y7
 	VFMADD213PS  Y1, Y6, Y7
 	VPSLLD       $0x17, Y4, Y4
-	VPADDD       Y4, Y7, Y7
+	VMULPS       Y4, Y7, Y7
 	VMULPS       Y5, Y7, Y7
 	VMULPS       word_3f000000<>+0(SB), Y7, Y7
 	VSUBPS       Y7, Y1, Y5
@@ -5700,8 +5700,8 @@ rest:
 	VMULPS       Y3, Y4, Y4
 	VMULPS       word_bf38aa3b<>+0(SB), Y4, Y4
 	VMAXPS       Y4, Y0, Y4
-	VADDPS       word_4b400000<>+0(SB), Y4, Y0
-	VSUBPS       word_4b400000<>+0(SB), Y0, Y5
+	VADDPS       word_4b40007f<>+0(SB), Y4, Y0
+	VSUBPS       word_4b40007f<>+0(SB), Y0, Y5
 	VSUBPS       Y5, Y4, Y4
 	VMOVUPS      word_3aaddd0a<>+0(SB), Y5
 	VFMADD213PS  word_3c1e7544<>+0(SB), Y4, Y5
@@ -5710,7 +5710,7 @@ rest:
 	VFMADD213PS  word_3f317215<>+0(SB), Y4, Y5
 	VFMADD213PS  Y1, Y4, Y5
 	VPSLLD       $0x17, Y0, Y0
-	VPADDD       Y0, Y5, Y5
+	VMULPS       Y0, Y5, Y5
 	VMULPS       word_3ecc422a<>+0(SB), Y5, Y5
 	VMULPS       Y3, Y5, Y5
 	VADDPS       Y7, Y5, Y5
@@ -10042,7 +10042,7 @@ TEXT ·avx512Exp(SB), NOSPLIT|NOFRAME, $0-60
 	VMOVUPS      word_3d635ba9<>+0(SB), Z6
 	VMOVUPS      word_3e75fcde<>+0(SB), Z7
 	VMOVUPS      word_3f317215<>+0(SB), Z8
-	VMOVUPS      word_4b400000<>+0(SB), Z9
+	VMOVUPS      word_4b40007f<>+0(SB), Z9
 	VXORPS       Z10, Z10, Z10
 	XORQ         BX, BX
 
@@ -10089,11 +10089,11 @@ unrolled:
 	VFMADD213PS Z3, Z12, Z18
 	VFMADD213PS Z3, Z13, Z19
 	VPSLLD      $0x17, Z14, Z14
-	VPADDD      Z14, Z17, Z17
+	VMULPS      Z14, Z17, Z17
 	VPSLLD      $0x17, Z15, Z15
-	VPADDD      Z15, Z18, Z18
+	VMULPS      Z15, Z18, Z18
 	VPSLLD      $0x17, Z16, Z16
-	VPADDD      Z16, Z19, Z19
+	VMULPS      Z16, Z19, Z19
 	VMOVUPS     Z17, (AX)(BX*1)
 	VMOVUPS     Z18, 64(AX)(BX*1)
 	VMOVUPS     Z19, 128(AX)(BX*1)
@@ -10121,7 +10121,7 @@ single:
 	VFMADD213PS Z8, Z11, Z13
 	VFMADD213PS Z3, Z11, Z13
 	VPSLLD      $0x17, Z12, Z12
-	VPADDD      Z12, Z13, Z13
+	VMULPS      Z12, Z13, Z13
 	VMOVUPS     Z13, (AX)(BX*1)
 	VADDPS      Z13, Z10, Z10
 	ADDQ        $0x40, BX
@@ -10148,7 +10148,7 @@ rest:
 	VFMADD213PS Z8, Z11, Z1
 	VFMADD213PS Z3, Z11, Z1
 	VPSLLD      $0x17, Z0, Z0
-	VPADDD      Z0, Z1, Z1
+	VMULPS      Z0, Z1, Z1
 	VMOVUPS     Z1, K1, (AX)(BX*1)
 	VMOVAPS.Z   Z1, K1, Z1
 	VADDPS      Z1, Z10, Z10
@@ -10178,7 +10178,7 @@ TEXT ·avx512ExpMax(SB), NOSPLIT|NOFRAME, $0-120
 	VBROADCASTSS top+100(FP), Z1
 	VMULPS       word_3fb8aa3b<>+0(SB), Z0, Z0
 	VMULPS       Z0, Z1, Z1
-	VMOVUPS      word_4b400000<>+0(SB), Z2
+	VMOVUPS      word_4b40007f<>+0(SB), Z2
 	VADDPS       Z2, Z1, Z1
 	VSUBPS       Z2, Z1, Z1
 	VSUBPS       Z1, Z2, Z2
@@ -10236,9 +10236,9 @@ unrolled:
 	VFMADD213PS Z4, Z12, Z16
 	VFMADD213PS Z4, Z13, Z17
 	VPSLLD      $0x17, Z14, Z14
-	VPADDD      Z14, Z16, Z16
+	VMULPS      Z14, Z16, Z16
 	VPSLLD      $0x17, Z15, Z15
-	VPADDD      Z15, Z17, Z17
+	VMULPS      Z15, Z17, Z17
 	VMOVUPS     Z16, (AX)(DI*1)
 	VMOVUPS     Z17, 64(AX)(DI*1)
 	VADDPS      Z16, Z10, Z10
@@ -10269,7 +10269,7 @@ single:
 	VFMADD213PS Z9, Z12, Z14
 	VFMADD213PS Z4, Z12, Z14
 	VPSLLD      $0x17, Z13, Z13
-	VPADDD      Z13, Z14, Z14
+	VMULPS      Z13, Z14, Z14
 	VMOVUPS     Z14, (AX)(DI*1)
 	VADDPS      Z14, Z10, Z10
 	ADDQ        $0x40, DI
@@ -10301,7 +10301,7 @@ rest:
 	VFMADD213PS Z9, Z1, Z0
 	VFMADD213PS Z4, Z1, Z0
 	VPSLLD      $0x17, Z3, Z3
-	VPADDD      Z3, Z0, Z0
+	VMULPS      Z3, Z0, Z0
 	VMOVUPS     Z0, K1, (AX)(DI*1)
 	VMOVAPS.Z   Z0, K1, Z0
 	VADDPS      Z0, Z10, Z10
@@ -10344,7 +10344,7 @@ TEXT ·avx512Score(SB), NOSPLIT|NOFRAME, $0-60
 	VMOVUPS      word_3d635ba9<>+0(SB), Z7
 	VMOVUPS      word_3e75fcde<>+0(SB), Z8
 	VMOVUPS      word_3f317215<>+0(SB), Z9
-	VMOVUPS      word_4b400000<>+0(SB), Z10
+	VMOVUPS      word_4b40007f<>+0(SB), Z10
 	XORQ         BX, BX
 
 unrolled:
@@ -10383,9 +10383,9 @@ unrolled:
 	VFMADD213PS  Z4, Z11, Z17
 	VFMADD213PS  Z4, Z12, Z18
 	VPSLLD       $0x17, Z15, Z15
-	VPADDD       Z15, Z17, Z17
+	VMULPS       Z15, Z17, Z17
 	VPSLLD       $0x17, Z16, Z16
-	VPADDD       Z16, Z18, Z18
+	VMULPS       Z16, Z18, Z18
 	VMOVUPS      Z17, (AX)(BX*1)
 	VMOVUPS      Z18, 64(AX)(BX*1)
 	VMOVUPS      (CX)(BX*1), Z11
@@ -10422,7 +10422,7 @@ single:
 	VFMADD213PS  Z9, Z11, Z14
 	VFMADD213PS  Z4, Z11, Z14
 	VPSLLD       $0x17, Z13, Z13
-	VPADDD       Z13, Z14, Z14
+	VMULPS       Z13, Z14, Z14
 	VMOVUPS      Z14, (AX)(BX*1)
 	VMOVUPS      (CX)(BX*1), Z11
 	VSUBPS       Z1, Z11, Z11
@@ -10456,7 +10456,7 @@ rest:
 	VFMADD213PS  Z9, Z11, Z2
 	VFMADD213PS  Z4, Z11, Z2
 	VPSLLD       $0x17, Z0, Z0
-	VPADDD       Z0, Z2, Z2
+	VMULPS       Z0, Z2, Z2
 	VMOVUPS      Z2, K1, (AX)(BX*1)
 	VMOVUPS.Z    (CX)(BX*1), K1, Z0
 	VSUBPS       Z1, Z0, Z0
@@ -10481,7 +10481,7 @@ TEXT ·avx512Cap(SB), NOSPLIT|NOFRAME, $0-28
 	VMOVUPS      word_3d635ba9<>+0(SB), Z5
 	VMOVUPS      word_3e75fcde<>+0(SB), Z6
 	VMOVUPS      word_3f317215<>+0(SB), Z7
-	VMOVUPS      word_4b400000<>+0(SB), Z8
+	VMOVUPS      word_4b40007f<>+0(SB), Z8
 	XORQ         DX, DX
 
 single:
@@ -10514,7 +10514,7 @@ single:
 	VFMADD213PS Z7, Z10, Z12
 	VFMADD213PS Z2, Z10, Z12
 	VPSLLD      $0x17, Z9, Z9
-	VPADDD      Z9, Z12, Z12
+	VMULPS      Z9, Z12, Z12
 	VMOVUPS     word_40000000<>+0(SB), Z9
 	VADDPS      Z2, Z12, Z12
 	VDIVPS      Z12, Z9, Z12
@@ -10560,7 +10560,7 @@ rest:
 	VFMADD213PS Z7, Z10, Z3
 	VFMADD213PS Z2, Z10, Z3
 	VPSLLD      $0x17, Z1, Z1
-	VPADDD      Z1, Z3, Z3
+	VMULPS      Z1, Z3, Z3
 	VMOVUPS     word_40000000<>+0(SB), Z1
 	VADDPS      Z2, Z3, Z3
 	VDIVPS      Z3, Z1, Z3
@@ -10588,7 +10588,7 @@ TEXT ·avx512SiLU(SB), NOSPLIT|NOFRAME, $0-72
 	VMOVUPS word_3d635ba9<>+0(SB), Z4
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
-	VMOVUPS word_4b400000<>+0(SB), Z7
+	VMOVUPS word_4b40007f<>+0(SB), Z7
 	XORQ    SI, SI
 
 unrolled:
@@ -10638,11 +10638,11 @@ unrolled:
 	VFMADD213PS Z1, Z12, Z18
 	VFMADD213PS Z1, Z13, Z19
 	VPSLLD      $0x17, Z14, Z14
-	VPADDD      Z14, Z17, Z17
+	VMULPS      Z14, Z17, Z17
 	VPSLLD      $0x17, Z15, Z15
-	VPADDD      Z15, Z18, Z18
+	VMULPS      Z15, Z18, Z18
 	VPSLLD      $0x17, Z16, Z16
-	VPADDD      Z16, Z19, Z19
+	VMULPS      Z16, Z19, Z19
 	VADDPS      Z1, Z17, Z17
 	VADDPS      Z1, Z18, Z18
 	VADDPS      Z1, Z19, Z19
@@ -10684,7 +10684,7 @@ single:
 	VFMADD213PS Z6, Z9, Z11
 	VFMADD213PS Z1, Z9, Z11
 	VPSLLD      $0x17, Z10, Z10
-	VPADDD      Z10, Z11, Z11
+	VMULPS      Z10, Z11, Z11
 	VADDPS      Z1, Z11, Z11
 	VDIVPS      Z11, Z1, Z11
 	VMULPS      Z8, Z11, Z11
@@ -10717,7 +10717,7 @@ rest:
 	VFMADD213PS Z6, Z9, Z2
 	VFMADD213PS Z1, Z9, Z2
 	VPSLLD      $0x17, Z0, Z0
-	VPADDD      Z0, Z2, Z2
+	VMULPS      Z0, Z2, Z2
 	VADDPS      Z1, Z2, Z2
 	VDIVPS      Z2, Z1, Z2
 	VMULPS      Z8, Z2, Z2
@@ -10745,7 +10745,7 @@ TEXT ·avx512SiLUGrad(SB), NOSPLIT|NOFRAME, $0-120
 	VMOVUPS word_3d635ba9<>+0(SB), Z4
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
-	VMOVUPS word_4b400000<>+0(SB), Z7
+	VMOVUPS word_4b40007f<>+0(SB), Z7
 	XORQ    R8, R8
 
 unrolled:
@@ -10781,9 +10781,9 @@ unrolled:
 	VFMADD213PS Z1, Z10, Z14
 	VFMADD213PS Z1, Z11, Z15
 	VPSLLD      $0x17, Z12, Z12
-	VPADDD      Z12, Z14, Z14
+	VMULPS      Z12, Z14, Z14
 	VPSLLD      $0x17, Z13, Z13
-	VPADDD      Z13, Z15, Z15
+	VMULPS      Z13, Z15, Z15
 	VADDPS      Z1, Z14, Z14
 	VADDPS      Z1, Z15, Z15
 	VDIVPS      Z14, Z1, Z14
@@ -10833,7 +10833,7 @@ single:
 	VFMADD213PS Z6, Z9, Z11
 	VFMADD213PS Z1, Z9, Z11
 	VPSLLD      $0x17, Z10, Z10
-	VPADDD      Z10, Z11, Z11
+	VMULPS      Z10, Z11, Z11
 	VADDPS      Z1, Z11, Z11
 	VDIVPS      Z11, Z1, Z11
 	VSUBPS      Z11, Z1, Z9
@@ -10873,7 +10873,7 @@ rest:
 	VFMADD213PS Z6, Z9, Z2
 	VFMADD213PS Z1, Z9, Z2
 	VPSLLD      $0x17, Z0, Z0
-	VPADDD      Z0, Z2, Z2
+	VMULPS      Z0, Z2, Z2
 	VADDPS      Z1, Z2, Z2
 	VDIVPS      Z2, Z1, Z2
 	VSUBPS      Z2, Z1, Z0
@@ -10906,7 +10906,7 @@ TEXT ·avx512GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 	VMOVUPS word_3d635ba9<>+0(SB), Z4
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
-	VMOVUPS word_4b400000<>+0(SB), Z7
+	VMOVUPS word_4b40007f<>+0(SB), Z7
 	XORQ    SI, SI
 
 unrolled:
@@ -10968,11 +10968,11 @@ unrolled:
 	VFMADD213PS Z1, Z12, Z18
 	VFMADD213PS Z1, Z13, Z19
 	VPSLLD      $0x17, Z14, Z14
-	VPADDD      Z14, Z17, Z17
+	VMULPS      Z14, Z17, Z17
 	VPSLLD      $0x17, Z15, Z15
-	VPADDD      Z15, Z18, Z18
+	VMULPS      Z15, Z18, Z18
 	VPSLLD      $0x17, Z16, Z16
-	VPADDD      Z16, Z19, Z19
+	VMULPS      Z16, Z19, Z19
 	VADDPS      Z1, Z17, Z17
 	VADDPS      Z1, Z18, Z18
 	VADDPS      Z1, Z19, Z19
@@ -11018,7 +11018,7 @@ single:
 	VFMADD213PS Z6, Z9, Z11
 	VFMADD213PS Z1, Z9, Z11
 	VPSLLD      $0x17, Z10, Z10
-	VPADDD      Z10, Z11, Z11
+	VMULPS      Z10, Z11, Z11
 	VADDPS      Z1, Z11, Z11
 	VDIVPS      Z11, Z1, Z11
 	VMULPS      Z8, Z11, Z11
@@ -11055,7 +11055,7 @@ rest:
 	VFMADD213PS Z6, Z9, Z2
 	VFMADD213PS Z1, Z9, Z2
 	VPSLLD      $0x17, Z0, Z0
-	VPADDD      Z0, Z2, Z2
+	VMULPS      Z0, Z2, Z2
 	VADDPS      Z1, Z2, Z2
 	VDIVPS      Z2, Z1, Z2
 	VMULPS      Z8, Z2, Z2
@@ -11083,7 +11083,7 @@ TEXT ·avx512GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-120
 	VMOVUPS word_3d635ba9<>+0(SB), Z4
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
-	VMOVUPS word_4b400000<>+0(SB), Z7
+	VMOVUPS word_4b40007f<>+0(SB), Z7
 	XORQ    R8, R8
 
 unrolled:
@@ -11127,9 +11127,9 @@ unrolled:
 	VFMADD213PS Z1, Z10, Z14
 	VFMADD213PS Z1, Z11, Z15
 	VPSLLD      $0x17, Z12, Z12
-	VPADDD      Z12, Z14, Z14
+	VMULPS      Z12, Z14, Z14
 	VPSLLD      $0x17, Z13, Z13
-	VPADDD      Z13, Z15, Z15
+	VMULPS      Z13, Z15, Z15
 	VADDPS      Z1, Z14, Z14
 	VADDPS      Z1, Z15, Z15
 	VDIVPS      Z14, Z1, Z14
@@ -11193,7 +11193,7 @@ single:
 	VFMADD213PS Z6, Z9, Z11
 	VFMADD213PS Z1, Z9, Z11
 	VPSLLD      $0x17, Z10, Z10
-	VPADDD      Z10, Z11, Z11
+	VMULPS      Z10, Z11, Z11
 	VADDPS      Z1, Z11, Z11
 	VDIVPS      Z11, Z1, Z11
 	VSUBPS      Z11, Z1, Z9
@@ -11242,7 +11242,7 @@ rest:
 	VFMADD213PS Z6, Z9, Z2
 	VFMADD213PS Z1, Z9, Z2
 	VPSLLD      $0x17, Z0, Z0
-	VPADDD      Z0, Z2, Z2
+	VMULPS      Z0, Z2, Z2
 	VADDPS      Z1, Z2, Z2
 	VDIVPS      Z2, Z1, Z2
 	VSUBPS      Z2, Z1, Z0
@@ -11280,7 +11280,7 @@ TEXT ·avx512GELU(SB), NOSPLIT|NOFRAME, $0-72
 	VMOVUPS word_3d635ba9<>+0(SB), Z4
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
-	VMOVUPS word_4b400000<>+0(SB), Z7
+	VMOVUPS word_4b40007f<>+0(SB), Z7
 	XORQ    SI, SI
 
 unrolled:
@@ -11343,9 +11343,9 @@ unrolled:
 	VFMADD213PS  Z1, Z14, Z16
 	VFMADD213PS  Z1, Z15, Z17
 	VPSLLD       $0x17, Z10, Z10
-	VPADDD       Z10, Z16, Z16
+	VMULPS       Z10, Z16, Z16
 	VPSLLD       $0x17, Z11, Z11
-	VPADDD       Z11, Z17, Z17
+	VMULPS       Z11, Z17, Z17
 	VMULPS       Z12, Z16, Z16
 	VMULPS       Z13, Z17, Z17
 	VMULPS       word_3f000000<>+0(SB), Z16, Z16
@@ -11400,7 +11400,7 @@ single:
 	VFMADD213PS  Z6, Z11, Z12
 	VFMADD213PS  Z1, Z11, Z12
 	VPSLLD       $0x17, Z9, Z9
-	VPADDD       Z9, Z12, Z12
+	VMULPS       Z9, Z12, Z12
 	VMULPS       Z10, Z12, Z12
 	VMULPS       word_3f000000<>+0(SB), Z12, Z12
 	VSUBPS       Z12, Z1, Z10
@@ -11449,7 +11449,7 @@ rest:
 	VFMADD213PS  Z6, Z11, Z2
 	VFMADD213PS  Z1, Z11, Z2
 	VPSLLD       $0x17, Z0, Z0
-	VPADDD       Z0, Z2, Z2
+	VMULPS       Z0, Z2, Z2
 	VMULPS       Z10, Z2, Z2
 	VMULPS       word_3f000000<>+0(SB), Z2, Z2
 	VSUBPS       Z2, Z1, Z10
@@ -11480,7 +11480,7 @@ TEXT ·avx512GELUGrad(SB), NOSPLIT|NOFRAME, $0-120
 	VMOVUPS word_3d635ba9<>+0(SB), Z4
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
-	VMOVUPS word_4b400000<>+0(SB), Z7
+	VMOVUPS word_4b40007f<>+0(SB), Z7
 	XORQ    R8, R8
 
 unrolled:
@@ -11543,9 +11543,9 @@ unrolled:
 	VFMADD213PS  Z1, Z14, Z16
 	VFMADD213PS  Z1, Z15, Z17
 	VPSLLD       $0x17, Z10, Z10
-	VPADDD       Z10, Z16, Z16
+	VMULPS       Z10, Z16, Z16
 	VPSLLD       $0x17, Z11, Z11
-	VPADDD       Z11, Z17, Z17
+	VMULPS       Z11, Z17, Z17
 	VMULPS       Z12, Z16, Z16
 	VMULPS       Z13, Z17, Z17
 	VMULPS       word_3f000000<>+0(SB), Z16, Z16
@@ -11583,9 +11583,9 @@ unrolled:
 	VFMADD213PS  Z1, Z10, Z14
 	VFMADD213PS  Z1, Z11, Z15
 	VPSLLD       $0x17, Z12, Z12
-	VPADDD       Z12, Z14, Z14
+	VMULPS       Z12, Z14, Z14
 	VPSLLD       $0x17, Z13, Z13
-	VPADDD       Z13, Z15, Z15
+	VMULPS       Z13, Z15, Z15
 	VMULPS       word_3ecc422a<>+0(SB), Z14, Z14
 	VMULPS       word_3ecc422a<>+0(SB), Z15, Z15
 	VMULPS       Z8, Z14, Z14
@@ -11644,7 +11644,7 @@ single:
 	VFMADD213PS  Z6, Z11, Z12
 	VFMADD213PS  Z1, Z11, Z12
 	VPSLLD       $0x17, Z9, Z9
-	VPADDD       Z9, Z12, Z12
+	VMULPS       Z9, Z12, Z12
 	VMULPS       Z10, Z12, Z12
 	VMULPS       word_3f000000<>+0(SB), Z12, Z12
 	VSUBPS       Z12, Z1, Z10
@@ -11664,7 +11664,7 @@ single:
 	VFMADD213PS  Z6, Z9, Z11
 	VFMADD213PS  Z1, Z9, Z11
 	VPSLLD       $0x17, Z10, Z10
-	VPADDD       Z10, Z11, Z11
+	VMULPS       Z10, Z11, Z11
 	VMULPS       word_3ecc422a<>+0(SB), Z11, Z11
 	VMULPS       Z8, Z11, Z11
 	VADDPS       Z12, Z11, Z11
@@ -11715,7 +11715,7 @@ rest:
 	VFMADD213PS  Z6, Z11, Z12
 	VFMADD213PS  Z1, Z11, Z12
 	VPSLLD       $0x17, Z9, Z9
-	VPADDD       Z9, Z12, Z12
+	VMULPS       Z9, Z12, Z12
 	VMULPS       Z10, Z12, Z12
 	VMULPS       word_3f000000<>+0(SB), Z12, Z12
 	VSUBPS       Z12, Z1, Z10
@@ -11735,7 +11735,7 @@ rest:
 	VFMADD213PS  Z6, Z9, Z2
 	VFMADD213PS  Z1, Z9, Z2
 	VPSLLD       $0x17, Z0, Z0
-	VPADDD       Z0, Z2, Z2
+	VMULPS       Z0, Z2, Z2
 	VMULPS       word_3ecc422a<>+0(SB), Z2, Z2
 	VMULPS       Z8, Z2, Z2
 	VADDPS       Z12, Z2, Z2

@@ -254,6 +254,9 @@ func (r *rowsProduct) do(w *worker, task int) {
 	for i := range r.o.Terms {
 		t := &r.o.Terms[i]
 		x, wt := view(t.X), weightsOf(t.W)
+		if x.cols == 0 {
+			continue
+		}
 		if t.Transposed {
 			r.along(w, x, wt, float32(t.Scale), j, n)
 		} else {

@@ -64,9 +64,6 @@ func (s *softmaxRows) whole(first, end int) {
 
 // seen returns the columns that a row looks at.
 func (s *softmaxRows) seen(r int) (from, to int) {
-	if s.bounds == nil {
-		return 0, s.x.cols
-	}
 	t := int32(r % s.x.cols)
 	i, found := slices.BinarySearch(s.bounds, t)
 	if !found {

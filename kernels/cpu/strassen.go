@@ -235,7 +235,7 @@ func (x *halves) scale(i int) (scale, factor float32) {
 		return 1, 1
 	}
 	_, e := math.Frexp(size)
-	e = max(e, -120) // less makes no normal number of 1
+	e = min(max(e, -120), 120) // more or less has no inverse that is a normal number
 	return float32(math.Ldexp(1, -e)), float32(math.Ldexp(1, e))
 }
 

@@ -114,6 +114,34 @@ func TestStrassenRows(t *testing.T) {
 	}
 }
 
+// TestStrassenLargest has rows that no power of two brings to 1 and back.
+func TestStrassenLargest(t *testing.T) {
+	const rows, cols, depth = 24, 64, 256
+	m := maker{rand.New(rand.NewPCG(11, 12))}
+	for _, v := range halving() {
+		op := narrow(&kernels.Product{Out: m.f("Out", rows, cols), Terms: []kernels.Term{{X: m.f("X", rows, depth), W: m.w(kernels.F32, cols, depth), Scale: 1e-4}}}).(*kernels.Product)
+		x, w := op.Terms[0].X.Float64s(), op.Terms[0].W.Float64s()
+		for i := range x {
+			x[i] = float64(float32(math.Copysign(2e38, x[i])))
+		}
+		op.Terms[0].X.SetFloat64s(x)
+		b := &Backend{v: v, pool: newPool(2)}
+		if err := b.Run([]kernels.Op{op}, nil); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		for i, out := range op.Out.Float64s() {
+			want := 0.0
+			for p := range depth {
+				want += 1e-4 * x[i/cols*depth+p] * w[i%cols*depth+p]
+			}
+			if math.Abs(out-want) > 1e-4*2e34*16 {
+				t.Fatalf("%s: element %d is %g, want %g", v.name, i, out, want)
+			}
+		}
+	}
+}
+
 // TestStrassenInfinite has a number that is not finite in one row: it must show there.
 func TestStrassenInfinite(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(5, 6))}

@@ -55,7 +55,7 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 	rows := v.strassen.lossPairs() * pairRows
 	return need{
 		shared:  aligned(shared),
-		private: max(rows*(2*halvesWords+blockCols)+2*aligned(rows)+v.strassen.lossPairs()*leftSize(halvesWords/2), rightPrivate(max(h, halvesWords/2))),
+		private: max(rows*(halvesWords+blockCols)+halvesWords+2*aligned(rows)+v.strassen.lossPairs()*leftSize(halvesWords/2), rightPrivate(max(h, halvesWords/2))),
 	}
 }
 
@@ -147,7 +147,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 	n := min(pairs*pairRows, c.n-first)
 	mem := w.private
 	rows := c.v.strassen.lossPairs() * pairRows
-	z, capped := take(&mem, rows*halvesWords), take(&mem, rows*halvesWords)
+	z, capped := take(&mem, rows*halvesWords), take(&mem, halvesWords)
 	block, factors, scales := take(&mem, rows*blockCols), take(&mem, rows), take(&mem, pairRows)
 	clear(block)
 	packT := x.packT
@@ -155,7 +155,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 		words := min(halvesWords, c.wordsN-run)
 		c.logitsByHalves(z, block, pair, pairs, n, run, words)
 		for i := range n {
-			c.soften(z[i*halvesWords:][:words], capped[i*halvesWords:][:words], first+i, c.words0+run)
+			c.soften(z[i*halvesWords:][:words], capped[:words], first+i, c.words0+run)
 		}
 		for i := range c.terms {
 			t := &c.terms[i]

@@ -30,7 +30,9 @@ type vectors struct {
 	// set. A(i, p) = a[i·arow + p·astep], B(p, j) = b[p·bstep + j] and
 	// C(i, j) = c[i·ldc + j], for i < tileRows, j < tileCols, p < k.
 	tile func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
-	// tilePacked is tile for arow = 1, astep = tileRows, bstep = tileCols.
+	// tilePacked is tile for arow = 1, astep = tileRows, bstep = tileCols. From ahead on it
+	// asks for k/8 lines, and what is as large as several tiles for as many times more;
+	// nothing need be there.
 	tilePacked func(k int, a, b, c *float32, ldc int, alpha float32, add bool, ahead *float32)
 
 	// tileWide and tilePackedWide are the same for two panels of the right factor,
@@ -53,6 +55,10 @@ type vectors struct {
 	// block like B's, from ahead on, part by part: to ask for all of it first would take as
 	// long as to wait for it.
 	outer func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
+	// outerApart is how many rows of b it goes over at best where these are whole pages
+	// apart: as many as the first cache has places for; 0 where that matters little. It goes
+	// on from C, so no sum depends on it.
+	outerApart int
 
 	// strassen are the loops of products of halves; nil where there are none.
 	strassen *strassenVectors
@@ -83,8 +89,10 @@ type vectors struct {
 	axpy  [kernels.BF16 + 1]func(y []float32, w *byte, a float32) // y += a·w
 	scale func(y []float32, a float32)                            // y *= a
 	add   func(out, a, b []float32)                               // out = a + b
-	maxOf func(x []float32) float32                               // -Inf for none
-	exp   func(out, x []float32, scale, top float32) float32      // out = exp(scale·(x - top)); Σ out
+	// maxOf is -Inf for none. Of rows with a NaN it may be any element but that: sums over
+	// them are NaN, whatever is taken off.
+	maxOf func(x []float32) float32
+	exp   func(out, x []float32, scale, top float32) float32 // out = exp(scale·(x - top)); Σ out
 	// expMax is exp, up to a factor for all elements of at most √2 either way, for
 	// |scale·top| < expMaxLimit. Meanwhile it finds the largest element of next, which is
 	// as long, and multiplies last by factor: memory works while the arithmetic goes on.

@@ -137,6 +137,48 @@ func TestNotANumber(t *testing.T) {
 	}
 }
 
+// TestNotANumberStays has those that arithmetic makes, and others that a file may hold.
+func TestNotANumberStays(t *testing.T) {
+	isNaN := func(x float32) bool { return x != x }
+	for _, v := range available() {
+		for _, bits := range []uint32{0x7fc00000, 0xffc00000, 0x7fc00001, 0xffffffff, 0x7fc000ff} {
+			for n := 1; n < 40; n++ {
+				filled := func() []float32 {
+					x := make([]float32, n)
+					for i := range x {
+						x[i] = float32(i%5) - 2
+					}
+					return x
+				}
+				bad := n / 2
+				with := func() []float32 {
+					x := filled()
+					x[bad] = math.Float32frombits(bits)
+					return x
+				}
+				out, other := filled(), filled()
+				for name, got := range map[string]func() float32{
+					"exp":    func() float32 { return v.exp(out, with(), 1, 2) },
+					"expMax": func() float32 { sum, _ := v.expMax(out, with(), filled(), filled(), 1, 2, 1); return sum },
+					"score":  func() float32 { out = with(); v.score(out, filled(), 1, 1, 0.1); return out[bad] },
+					"cap":    func() float32 { out = with(); v.cap(out, 3); return out[bad] },
+					"SiLU":   func() float32 { v.gated[kernels.SiLU](out, with(), filled()); return out[bad] },
+					"GELU":   func() float32 { v.gated[kernels.GELU](out, with(), filled()); return out[bad] },
+					"tanh":   func() float32 { v.gated[kernels.GELUTanh](out, with(), filled()); return out[bad] },
+					"gradient": func() float32 {
+						v.gatedGrad[kernels.SiLU](out, other, with(), filled(), filled())
+						return out[bad] + other[bad]
+					},
+				} {
+					if y := got(); !isNaN(y) {
+						t.Fatalf("%s: %s of %d with %#x at %d: %v", v.name, name, n, bits, bad, y)
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestSoftmaxOfLarge has rows on either side of expMaxLimit, and differences that only an
 // exact difference from the largest shows.
 func TestSoftmaxOfLarge(t *testing.T) {

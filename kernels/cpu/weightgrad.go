@@ -15,9 +15,9 @@ func weightGradNeed(l *blas, o *kernels.WeightGrad) need {
 	case n == 0 || k == 0:
 		return need{}
 	case k <= fewGradCols:
-		return thinGradNeed(n, k, depth)
+		return thinGradNeed(k, depth)
 	case n <= fewGradCols:
-		return thinGradNeed(k, n, depth)
+		return thinGradNeed(n, depth)
 	case l.takes(n, k, depth):
 		return need{}
 	}
@@ -72,10 +72,10 @@ type thinGrad struct {
 const thinGradDepth = 64
 
 // depth is thinGradDepth, or fewer rows where these are whole pages apart, and so all in the
-// same few places of that cache. Wide vectors go over them too seldom for that to matter.
+// same few places of that cache.
 func (t *thinGrad) depth() int {
-	if t.long.stride%1024 == 0 && t.v.tileWide == nil {
-		return 12
+	if t.long.stride%1024 == 0 && t.v.outerApart > 0 {
+		return t.v.outerApart
 	}
 	return thinGradDepth
 }
@@ -83,8 +83,8 @@ func (t *thinGrad) depth() int {
 // padded is the number of columns of the thin matrix as whole outer products.
 func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
 
-func thinGradNeed(long, thin, depth int) need {
-	n := need{private: outerBlock * (ceil(thin, tileCols)*tileCols + thinGradDepth + tileCols)}
+func thinGradNeed(thin, depth int) need {
+	n := need{private: outerBlock * (ceil(thin, tileCols)*tileCols + max(thinGradDepth, tileCols))}
 	if thin%outerRows > 0 {
 		n.shared = padded(thin) * depth
 	}

@@ -24,15 +24,16 @@ func newPower(kept int) *power {
 	return p
 }
 
-// of returns 2^n·2^r for |r| ≤ ½: n lies in the low bits of shifted, where the exponent can
-// take it from, and is spent. The polynomial is that whose largest relative error is least.
+// of returns 2^n·2^r for |r| ≤ ½: shifted is magic + n, whose low bits are the exponent of
+// 2^n, and is spent. To add n to the exponent of 2^r instead would make a number of a NaN.
+// The polynomial is that whose largest relative error is least.
 func (p *power) of(r, shifted vectors) vectors {
 	y := r.set(p.polynomials[0])
 	y.horner(r, p.polynomials[1:]...)
 	y.horner(r, p.one)
 	y.each(func(i int, v VecVirtual) {
 		VPSLLD(Imm(23), shifted[i], shifted[i])
-		VPADDD(shifted[i], v, v) // times 2^n
+		VMULPS(shifted[i], v, v)
 	})
 	return y
 }
@@ -54,7 +55,7 @@ func newExponent() *exponent {
 
 const (
 	log2e = 1.44269504088896341 // turns exponents of e into those of 2
-	magic = 3 << 22             // a number this large is rounded to a whole one, which is in its low bits
+	magic = 3<<22 + 127         // a number this large is a whole one; the bias of exponents is in its low bits
 )
 
 // of returns 2^x for x ≤ 127.49, within 2e-7 relative, and 2^-126 for all x
@@ -119,13 +120,24 @@ func exp() {
 	s, n := kernel("Exp", "func(out, x []float32, scale, top float32) float32", "vectors.exp", "out", "x")
 	scale, top := isa.scalar("scale"), isa.scalar("top")
 	VMULPS(number(log2e), scale, scale)
-	step, sum := expStep(func(x vectors) {
+	e, sum := newExponent(), isa.zeroed()
+	abreast(s, n, 3, func(s []*vector) {
+		x := loads(s, "x")
 		x.each(func(_ int, v VecVirtual) { VSUBPS(top, v, v) })
 		x.mul(scale)
+		storeAndSum(s, e.of(x), "out", sum)
 	})
-	abreast(s, n, 3, step)
 	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
 	end()
+}
+
+// storeAndSum adds the elements that exist to a sum, too; x is spent.
+func storeAndSum(s []*vector, x vectors, name string, sum VecVirtual) {
+	stores(s, x, name)
+	x.each(func(i int, v VecVirtual) {
+		s[i].only(v)
+		VADDPS(v, sum, sum)
+	})
 }
 
 // expAndMax takes the power of two next to e^(scale·top) out of all elements: a sum to
@@ -165,32 +177,11 @@ func expAndMax() {
 		shifted.each(func(i int, v VecVirtual) { VFMADD231PS(x[i], scale, v) })
 		n.each(func(i int, v VecVirtual) { VSUBPS(shift, shifted[i], v) })
 		x.each(func(i int, v VecVirtual) { VFMSUB213PS(n[i], scale, v) })
-		y := p.of(x, shifted)
-		stores(s, y, "out")
-		y.each(func(i int, v VecVirtual) {
-			s[i].only(v)
-			VADDPS(v, sum, sum)
-		})
+		storeAndSum(s, p.of(x, shifted), "out", sum)
 	})
 	Store(sumInto([]VecVirtual{sum}), ReturnIndex(0))
 	Store(m.total(), ReturnIndex(1))
 	end()
-}
-
-// expStep returns the work on some vectors of out = 2^shift(x), and the register that
-// their sum comes to.
-func expStep(shift func(x vectors)) (step func(s []*vector), sum VecVirtual) {
-	e, sum := newExponent(), isa.zeroed()
-	return func(s []*vector) {
-		x := loads(s, "x")
-		shift(x)
-		y := e.of(x)
-		stores(s, y, "out")
-		y.each(func(i int, v VecVirtual) {
-			s[i].only(v)
-			VADDPS(v, sum, sum)
-		})
-	}, sum
 }
 
 // capped is c·tanh(x/c): near 0 the polynomial of Cephes' tanhf, elsewhere

@@ -11,9 +11,9 @@ const (
 	cols = 16
 )
 
-// tile is the state of a micro-kernel: twelve sums, of rows of so many vectors, and
-// vectors of the right factor and elements of the left one. In AVX2 that is what there
-// are registers for; in AVX-512, too, two panels of the right factor in six rows, or one
+// tile is the state of a micro-kernel: sums, of rows of so many vectors, and
+// vectors of the right factor and elements of the left one. In AVX2 there are registers for
+// twelve sums; in AVX-512, too, two panels of the right factor in six rows, or one
 // in twelve, keep both multipliers busy. Two in twelve read the right factor half as often.
 type tile struct {
 	acc  [][]VecVirtual

@@ -6,17 +6,17 @@ const log2e = 1.44269504088896341
 // exp2 returns 2^x for x ≤ 127.49, within 2e-7 relative, and 2^-126 for all x
 // below -126; a NaN stays one. It is 2^n·2^r with |r| ≤ ½ and the polynomial
 // whose largest relative error is least. Adding 3·2^22 rounds x to n and leaves
-// n in the low bits, where the exponent can take it from.
+// n in the low bits: with the bias of exponents, they are the exponent of 2^n.
 func (x lanes) exp2() lanes {
 	f := x[0].f
-	const magic = 3 << 22
+	const magic = 3<<22 + 127
 	r := x.atLeast(f.number(-126))
 	shifted := r.plus(f.number(magic))
 	r = r.minus(shifted.minus(f.number(magic)))
 	p := r.polynomial(1.326472731307149e-3, 9.671512991189957e-3, 5.550733581185341e-2, 0.24022242426872253, 0.6931470036506653, 1)
 	for i, v := range p {
 		f.do("VSHL $23, %v.S4, %v.S4", shifted[i], shifted[i])
-		f.do("VADD %v.S4, %v.S4, %v.S4", shifted[i], v, v) // times 2^n
+		f.emit(fmul, v, v, shifted[i])
 	}
 	return p
 }
