@@ -62,8 +62,7 @@ func wide(v vectors) vectors {
 	v.name = "avx512"
 	v.tileWide, v.tilePackedWide, v.tileTall = avx512TileWide, avx512TilePackedWide, avx512TileTall
 	v.outer, v.outerApart = avx512Outer, 0 // goes over them half as often
-	// On Sapphire Rapids large tiles take 4 to 15 % off packed products; on Zen 5, where most
-	// go another way, -2 to 3 %.
+	// On Sapphire Rapids large tiles take 4 to 15 % off packed products, on Zen 5 nothing.
 	v.tilePackedLarge, v.large = avx512TilePackedLarge, !bringsHalves
 	s := *v.strassen
 	s.stream, s.sums, s.addTo, s.addToBoth, s.unload, s.narrow = avx512Stream, avx512Sums, avx512AddTo, avx512AddToBoth, avx512Unload, false
