@@ -21,17 +21,17 @@ import (
 
 // Config is a training job. A key is harmless if a resumed run computes the
 // same with another value; steps are, if the schedule does not depend on them.
-// (The backend that a run really uses is compared by the trainer: auto and cpu
-// may be the same one.)
+// (What is behind a name is compared by the trainer: auto and cpu may be the same
+// backend, and a model or data may lie elsewhere.)
 type Config struct {
-	Model string `yaml:"model" help:"folder with config.json, weights and tokenizer.json, or one weights file in it"`
+	Model string `yaml:"model" harmless:"yes" help:"folder with config.json, weights and tokenizer.json, or one weights file in it"`
 	Out   string `yaml:"out" harmless:"yes" help:"folder of the run; default runs/NAME of the config file"`
 	Seed  uint64 `yaml:"seed" help:"of everything random: first values, order of the data, dropout"`
 	Mode  string `yaml:"mode" help:"lora, or full to train all weights"`
 
 	Data struct {
-		Train      string `yaml:"train" help:"JSON lines to train on"`
-		Valid      string `yaml:"valid" help:"JSON lines to validate with"`
+		Train      string `yaml:"train" harmless:"yes" help:"JSON lines to train on"`
+		Valid      string `yaml:"valid" harmless:"yes" help:"JSON lines to validate with"`
 		Format     string `yaml:"format" help:"text, completion (prompt and completion), or auto: by the first line"`
 		MaskPrompt bool   `yaml:"mask_prompt" help:"train completions only, not prompts"`
 		MaxLength  int    `yaml:"max_length" help:"tokens that an example may have"`
@@ -177,7 +177,7 @@ func (c *Config) problems() []problem {
 	for i, b := range o.Betas {
 		k.that(b >= 0 && b < 1, fmt.Sprintf("optimizer.betas[%d]", i), "%g, want 0 or more and less than 1", b)
 	}
-	k.that(o.Eps > 0 && o.Eps <= 1, "optimizer.eps", "%g, want more than 0 and at most 1", o.Eps)
+	k.number("optimizer.eps", o.Eps, 1e-37, 1) // a float32 that is not 0
 	k.number("optimizer.clip", o.Clip, 0, math.MaxFloat32)
 	k.word("optimizer.schedule", o.Schedule, "constant", "linear", "cosine")
 	k.number("optimizer.min_lr", o.MinLR, 0, o.LR)

@@ -92,6 +92,9 @@ func TestErrors(t *testing.T) {
 		{text: minimal, env: []string{"TRAIN_LORA_RNK=8"}, want: []string{"TRAIN_LORA_RNK; did you mean TRAIN_LORA_RANK?"}},
 		{text: minimal + "optimizer: {lr: -1}\nb: 2\n", want: []string{"job.yaml:4: optimizer.lr: -1", "job.yaml:5: unknown key b"}},
 		{text: minimal + "train: {steps: 5, epochs: 2}\n", want: []string{"train.steps and train.epochs are both set"}},
+		{text: minimal, sets: []string{"train.steps=5", "train.epochs=2"}, want: []string{"-set train.epochs=2: train.steps and train.epochs are both set"}},
+		{text: minimal + "lora.rank: 4\n", want: []string{"job.yaml:4: unknown key \"lora.rank\": write lora: {rank: …}"}},
+		{text: minimal + "optimizer: {eps: 1e-300}\n", want: []string{"optimizer.eps: 1e-300, want 1e-37 to 1"}},
 		{text: minimal + "---\nseed: 1\n", want: []string{"more than one document"}},
 		{text: minimal + "keep: 3\n", want: []string{"did you mean train.keep?"}},
 		{text: minimal + "\"a\\nb\": 3\n", want: []string{"unknown key a b"}},
@@ -106,6 +109,24 @@ func TestErrors(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), w) {
 				t.Errorf("%.80q %v %v:\nerror %v\nlacks %q", c.text, c.sets, c.env, err, w)
 			}
+		}
+	}
+	if _, err := Load(file(t, minimal+"a: [\n"), nil, nil); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a file that is no YAML: %v", err)
+	}
+	for _, c := range []struct {
+		sets, env []string
+		steps     int
+		epochs    float64
+	}{
+		{nil, nil, 5, 0},
+		{[]string{"train.epochs=3"}, nil, 0, 3},
+		{nil, []string{"TRAIN_TRAIN_EPOCHS=3"}, 0, 3},
+		{[]string{"train.steps=7"}, []string{"TRAIN_TRAIN_EPOCHS=3"}, 7, 0},
+		{[]string{"train.epochs=0"}, nil, 5, 0},
+	} {
+		if got, err := Load(file(t, minimal+"train: {steps: 5}\n"), c.sets, c.env); err != nil || got.Train.Steps != c.steps || got.Train.Epochs != c.epochs {
+			t.Errorf("%v %v: %v, %+v", c.sets, c.env, err, got)
 		}
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml"), nil, nil); err == nil {

@@ -42,9 +42,14 @@ func Parse(b []byte) (*Config, error) { return load("config", "runs/config", b, 
 func load(name, out string, b []byte, sets, env []string) (*Config, error) {
 	l := newLoader()
 	l.v.SetDefault("out", out)
-	l.file(name, b)
+	if !l.file(name, b) {
+		return nil, errors.Join(l.errs...)
+	}
+	l.layer++
 	l.environment(env)
+	l.layer++
 	l.flags(sets)
+	l.length()
 	var c Config
 	if err := l.v.UnmarshalExact(&c, viper.DecodeHook(nil), func(d *mapstructure.DecoderConfig) { d.TagName = "yaml" }); err != nil {
 		l.fail("%s: %w", name, err)
@@ -92,10 +97,12 @@ type loader struct {
 	places map[string]string // where the value of a key stands
 	failed map[string]bool   // keys whose value could not be decoded
 	values map[string]any    // the last value of each key that was set
+	layer  int               // file, environment or flags
+	layers map[string]int    // of the last value of each key
 }
 
 func newLoader() *loader {
-	l := &loader{v: viper.New(), keys: map[string]Key{}, places: map[string]string{}, failed: map[string]bool{}, values: map[string]any{}}
+	l := &loader{v: viper.New(), keys: map[string]Key{}, places: map[string]string{}, failed: map[string]bool{}, values: map[string]any{}, layers: map[string]int{}}
 	d := Defaults()
 	for _, k := range fields(reflect.TypeFor[Config](), "", nil) {
 		l.keys[k.Name] = k
@@ -116,17 +123,18 @@ func (l *loader) fail(format string, args ...any) {
 	}, text)))
 }
 
-// file puts the keys of a YAML document into viper's config layer.
-func (l *loader) file(name string, b []byte) {
+// file puts the keys of a YAML document into viper's config layer. Where it is none, there
+// is nothing more to say.
+func (l *loader) file(name string, b []byte) bool {
 	var doc, second yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	if err := d.Decode(&doc); err != nil && err != io.EOF {
 		l.fail("%s%s", name, yamlError(err))
-		return
+		return false
 	}
 	if len(doc.Content) == 0 {
 		l.fail("%s: the file is empty", name)
-		return
+		return false
 	}
 	if err := d.Decode(&second); err != io.EOF {
 		l.fail("%s: more than one document, or something after its end (---)", name)
@@ -136,6 +144,7 @@ func (l *loader) file(name string, b []byte) {
 	if err := l.v.MergeConfigMap(values); err != nil {
 		l.fail("%s: %v", name, err)
 	}
+	return true
 }
 
 // yamlError is yaml.v3's message as it follows the name of the file: "yaml: line
@@ -163,6 +172,10 @@ func (l *loader) mapping(name, prefix string, n *yaml.Node, values map[string]an
 			continue
 		}
 		seen[k.Value] = true
+		if section, key, dotted := strings.Cut(full[len(prefix):], "."); dotted {
+			l.fail("%s:%d: unknown key %q: write %s: {%s: …}", name, k.Line, full, section, key)
+			continue
+		}
 		if v.Kind == yaml.AliasNode {
 			l.fail("%s:%d: %s: aliases are not supported", name, v.Line, full)
 			continue
@@ -184,15 +197,21 @@ func (l *loader) mapping(name, prefix string, n *yaml.Node, values map[string]an
 			values[k.Value] = value
 		}
 	}
-	if l.exclusive(prefix, seen) {
-		l.fail("%s: train.steps and train.epochs are both set: the length of a run is one or the other", l.places["train.epochs"])
-	}
 }
 
-// exclusive says whether a section sets the length of a run twice; 0 leaves it
-// to the other key.
-func (l *loader) exclusive(prefix string, seen map[string]bool) bool {
-	return prefix == "train." && seen["steps"] && seen["epochs"] && l.values["train.steps"] != 0 && l.values["train.epochs"] != 0.0
+// length settles how long a run is, where both keys for it are set: the later layer wins,
+// and one layer cannot set both. 0 leaves it to the other key.
+func (l *loader) length() {
+	steps, epochs := l.values["train.steps"], l.values["train.epochs"]
+	if steps == nil || epochs == nil || steps == 0 || epochs == 0.0 {
+		return
+	}
+	switch a, b := l.layers["train.steps"], l.layers["train.epochs"]; {
+	case a == b:
+		l.fail("%s: train.steps and train.epochs are both set: the length of a run is one or the other", l.places["train.epochs"])
+	case a < b:
+		l.v.Set("train.steps", 0)
+	}
 }
 
 func sectionName(prefix string) string {
@@ -222,7 +241,7 @@ func (l *loader) value(name string, n *yaml.Node) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	l.values[name] = v
+	l.values[name], l.layers[name] = v, l.layer
 	return v, nil
 }
 

@@ -75,6 +75,11 @@ func (c *hfConfig) rotary(name string, s *ropeConfig) (*Rotary, error) {
 	default:
 		return nil, fmt.Errorf("%s: rope_type %q is not supported (default, linear and llama3 are)", name, kind)
 	}
+	for _, f := range freqs {
+		if math.IsNaN(f) || math.IsInf(f, 0) {
+			return nil, fmt.Errorf("%s: rope_theta %v gives frequencies that are not finite", name, theta)
+		}
+	}
 	return &Rotary{Freqs: freqs, Scale: 1}, nil
 }
 

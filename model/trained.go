@@ -117,7 +117,7 @@ func each(n int, f func(i int)) {
 func (m *Model) CheckFinite() error {
 	tensors := m.Tensors()
 	errs := make([]error, len(tensors))
-	each(len(tensors), func(i int) { errs[i] = checkFinite(tensors[i]) })
+	each(len(tensors), func(i int) { errs[i] = CheckFinite(tensors[i]) })
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -126,7 +126,8 @@ func (m *Model) CheckFinite() error {
 	return nil
 }
 
-func checkFinite(t stored.Tensor) error {
+// CheckFinite names the first value of a tensor that is not finite, with its place.
+func CheckFinite(t stored.Tensor) error {
 	at, exponent, size := -1, uint64(0), t.DType.Size()
 	switch t.DType {
 	case kernels.F64:
@@ -155,7 +156,11 @@ func checkFinite(t stored.Tensor) error {
 	if math.IsNaN(v[0]) {
 		what = "NaN"
 	}
-	return fmt.Errorf("%s: tensor %s: element %v is %s", t.File, t.Name, index(t.Shape, at), what)
+	err := fmt.Errorf("tensor %s: element %v is %s", t.Name, index(t.Shape, at), what)
+	if t.File != "" {
+		err = fmt.Errorf("%s: %w", t.File, err)
+	}
+	return err
 }
 
 // index turns a position in row-major order into one index per dimension.

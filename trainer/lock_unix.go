@@ -14,19 +14,34 @@ import (
 // lock takes the folder of a run for this process, until the process ends or
 // the file is closed. The system forgets the lock of a process that is killed.
 func lock(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("out: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("out: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("out: another process is training in %s: wait for it, or choose another -out", dir)
+	for {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("out: %w", err)
 		}
-		return nil, fmt.Errorf("out: %s: %w", dir, err)
+		f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("out: %w", err)
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, fmt.Errorf("out: another process is training in %s: wait for it, or choose another -out", dir)
+			}
+			return nil, fmt.Errorf("out: %s: %w", dir, err)
+		}
+		if inPlace(f) {
+			return f, nil
+		}
+		f.Close() // another process has renamed the folder meanwhile
 	}
-	return f, nil
+}
+
+// inPlace says whether an open file is still the one of its name.
+func inPlace(f *os.File) bool {
+	now, err := os.Stat(f.Name())
+	if err != nil {
+		return false
+	}
+	then, err := f.Stat()
+	return err == nil && os.SameFile(now, then)
 }

@@ -30,6 +30,9 @@ func (t *Trainer) loop(ctx context.Context) error {
 			if err != nil {
 				return errors.Join(err, t.report.step(m))
 			}
+			if !finite(loss) {
+				return errors.Join(t.notFinite(m.Step, "validation loss", loss), t.report.step(m))
+			}
 			m.ValidLoss = &loss
 		}
 		if err := t.report.step(m); err != nil {

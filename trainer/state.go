@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"graft/checkpoints"
@@ -43,12 +42,6 @@ const (
 	modelFile     = "model.safetensors"
 )
 
-// Names in the folder of a run, besides those of report.go.
-const (
-	checkpointFolder = "checkpoints"
-	lockFile         = ".lock"
-)
-
 func (t *Trainer) fingerprint() fingerprints {
 	info := t.backend.Info()
 	f := fingerprints{Model: t.model.Fingerprint(), Train: t.trainSet.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Activations())}
@@ -69,6 +62,9 @@ func (t *Trainer) lastCheckpoint() string {
 
 // save writes a checkpoint of the state.
 func (t *Trainer) save() error {
+	if err := t.checkParameters(); err != nil {
+		return t.diverged(t.state.Step, err.Error())
+	}
 	t.state.Prints = t.prints
 	t.state.Position = t.loader.Position(t.state.Step)
 	stateJSON, err := json.MarshalIndent(t.state, "", " ")
@@ -238,50 +234,11 @@ func (t *Trainer) restoreMoments(c *checkpoints.Checkpoint) error {
 	return nil
 }
 
-// setAside takes the run's folder. What an earlier run left there is renamed,
-// so that a new run in the same place destroys nothing.
-func (t *Trainer) setAside() error {
-	entries, err := os.ReadDir(t.cfg.Out)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("out: %w", err)
-	}
-	if len(entries) > 0 && !isRun(entries) {
-		return fmt.Errorf("out: %s is not empty and holds no run: choose another folder", t.cfg.Out)
-	}
-	if t.lock, err = lock(t.cfg.Out); err != nil || len(entries) == 0 {
-		return err
-	}
-	for i := 1; ; i++ {
-		aside := fmt.Sprintf("%s.old-%d", filepath.Clean(t.cfg.Out), i)
-		if _, err := os.Lstat(aside); !errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		t.options.Log.Info("an earlier run is kept", "as", aside)
-		if err := errors.Join(os.Rename(t.cfg.Out, aside), t.lock.Close()); err != nil {
-			return err
-		}
-		t.lock, err = lock(t.cfg.Out)
-		return err
-	}
-}
-
-func isRun(entries []os.DirEntry) bool {
-	for _, e := range entries {
-		if n := e.Name(); n == metricsFile || n == lockFile || n == checkpointFolder {
-			return true
-		}
-	}
-	return false
-}
-
-// export writes the result into the run's folder, under a name that stays the
-// same: adapter, or model.
+// export writes the result into the run's folder.
 func (t *Trainer) export() (string, error) {
-	name := "adapter"
 	result := t.resultFiles()
 	if t.cfg.Mode == configs.Full {
-		name = "model"
-		for _, n := range t.model.Companions() {
+		for _, n := range t.companions {
 			result = append(result, checkpoints.File{Name: n, Write: func(w io.Writer) error {
 				f, err := files.Open(filepath.Join(t.model.Dir, n))
 				if err != nil {
@@ -293,7 +250,7 @@ func (t *Trainer) export() (string, error) {
 			}})
 		}
 	}
-	dir := filepath.Join(t.cfg.Out, name)
+	dir := t.resultFolder()
 	if err := checkpoints.WriteFolder(dir, result); err != nil {
 		return "", fmt.Errorf("%s: %w", dir, err)
 	}

@@ -3,8 +3,8 @@
 //
 // loop.go is the training loop. The rest is what stands around it: opening
 // everything (this file), the memory plan and the summary before the run
-// (memory.go), what is saved and how a run goes on (state.go), progress and
-// metrics (report.go), answers to sample prompts (sample.go).
+// (memory.go), what it finds in its folder (folder.go), what is saved and how a
+// run goes on (state.go), progress and metrics (report.go), answers to sample prompts (sample.go).
 //
 // All that a run computes depends on the config, the model and the data only:
 // never on the time, on scheduling, or on where it was interrupted.
@@ -19,7 +19,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
+	"graft/checkpoints"
 	"graft/configs"
 	"graft/data"
 	"graft/kernels"
@@ -46,11 +48,12 @@ type Trainer struct {
 	cfg     *configs.Config
 	options Options
 
-	model   *model.Model
-	tok     *tokenizer.Tokenizer
-	backend kernels.Backend
-	in      *model.Instance
-	lora    lora.Config // of the adapters, in mode lora
+	model      *model.Model
+	companions []string // files of the model that a result takes over
+	tok        *tokenizer.Tokenizer
+	backend    kernels.Backend
+	in         *model.Instance
+	lora       lora.Config // of the adapters, in mode lora
 
 	trainSet, validSet *data.Set
 	loader             *data.Loader
@@ -76,9 +79,18 @@ type Trainer struct {
 var ErrInterrupted = errors.New("interrupted")
 
 // Run runs the job that cfg describes, until it is done or ctx is cancelled.
-func Run(ctx context.Context, cfg *configs.Config, o Options) error {
+func Run(ctx context.Context, cfg *configs.Config, o Options) (err error) {
 	t := &Trainer{cfg: cfg, options: o, prof: profile.New()}
 	defer t.close()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); isFault(v) {
+			err = fmt.Errorf("step %d: a file of the model %s was cut off while it was in use: restore it, then continue from %s with -resume",
+				t.state.Step+1, cfg.Model, t.lastCheckpoint())
+		} else if v != nil {
+			panic(v)
+		}
+	}()
 	if err := t.open(ctx); errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w while the data was read: nothing to save", ErrInterrupted)
 	} else if err != nil {
@@ -90,7 +102,7 @@ func Run(ctx context.Context, cfg *configs.Config, o Options) error {
 	if err := t.summary(); err != nil {
 		return err
 	}
-	err := t.train(ctx)
+	err = t.train(ctx)
 	if errors.Is(err, context.Canceled) {
 		return t.interrupted()
 	}
@@ -98,6 +110,13 @@ func Run(ctx context.Context, cfg *configs.Config, o Options) error {
 		return err
 	}
 	return t.finish(ctx)
+}
+
+// isFault says whether a panic is that of memory which is not there: where files are
+// mapped, what is behind their end.
+func isFault(v any) bool {
+	_, ok := v.(interface{ Addr() uintptr })
+	return ok
 }
 
 // train answers the sample prompts before the first step, and runs the loop.
@@ -131,6 +150,7 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	if t.model, err = model.Open(cfg.Model); err != nil {
 		return err
 	}
+	t.companions = t.model.Companions()
 	if t.tok, err = tokenizer.Load(t.model.Dir); err != nil {
 		return err
 	}
@@ -220,12 +240,13 @@ func (t *Trainer) adapters() (map[string]model.Adapter, error) {
 	t.lora = lora.Config{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: false,
 		Targets: lora.Targets{Names: c.Targets.Names, Pattern: c.Targets.Pattern}, Layers: c.Layers.Resolve(len(t.model.Layers))}
 	if c.Adapter != "" {
-		from, err := lora.ReadConfig(c.Adapter)
+		from, err := lora.ReadConfig(t.adapterFolder())
 		if err != nil {
 			return nil, err
 		}
 		from.Dropout = c.Dropout
 		t.lora = from
+		t.cfg.LoRA.Rank, t.cfg.LoRA.Alpha = from.Rank, from.Alpha // what is written down is what holds
 		t.options.Log.Info("starting from an adapter, whose rank, alpha and targets hold", "adapter", c.Adapter)
 	}
 	a, err := t.lora.Adapters(t.model.Decoder)
@@ -233,6 +254,17 @@ func (t *Trainer) adapters() (map[string]model.Adapter, error) {
 		return nil, fmt.Errorf("lora: %w", err)
 	}
 	return a, nil
+}
+
+// adapterFolder is where the adapter lies that training starts from, or goes on from: what
+// has become of the first one no longer matters then.
+func (t *Trainer) adapterFolder() string {
+	if t.options.Resume {
+		if c, _, err := checkpoints.Latest(t.checkpointDir()); err == nil {
+			return c.Path
+		}
+	}
+	return t.cfg.LoRA.Adapter
 }
 
 // planSteps settles how many steps the run has, and the schedule over them.
@@ -255,19 +287,24 @@ func (t *Trainer) planSteps() error {
 // begin brings parameters and optimizer to where the run starts or goes on.
 func (t *Trainer) begin() (err error) {
 	t.prints = t.fingerprint()
+	if _, err := t.look(); err != nil { // before anything is put there
+		return err
+	}
+	if t.lock, err = lock(t.cfg.Out); err != nil {
+		return err
+	}
+	entries, err := t.look()
+	if err != nil {
+		return err
+	}
 	if t.options.Resume {
-		if t.lock, err = lock(t.cfg.Out); err != nil {
-			return err
-		}
 		if err := t.resume(); err != nil {
 			return err
 		}
 	}
 	if t.state.Step == 0 {
-		if !t.options.Resume {
-			if err := t.setAside(); err != nil {
-				return err
-			}
+		if err := t.setAside(entries); err != nil {
+			return err
 		}
 		if err := t.initialize(); err != nil {
 			return err
@@ -282,7 +319,13 @@ func (t *Trainer) initialize() error {
 		return nil // Place has loaded the weights
 	}
 	if dir := t.cfg.LoRA.Adapter; dir != "" {
-		return lora.Load(dir, t.in)
+		if err := lora.Load(dir, t.in); err != nil {
+			return err
+		}
+		if err := t.checkParameters(); err != nil {
+			return fmt.Errorf("lora.adapter: %s is damaged: %w", dir, err)
+		}
+		return nil
 	}
 	lora.Initialize(t.in, t.cfg.LoRA.Init, t.cfg.Seed)
 	return nil
@@ -294,8 +337,30 @@ func (t *Trainer) notFinite(step int, what string, v float64) error {
 	if err := t.model.CheckFinite(); err != nil {
 		return fmt.Errorf("step %d: the %s is %v, because the model's weights are damaged: %w", step, what, v, err)
 	}
-	return fmt.Errorf("step %d: the %s is %v: training has diverged; lower optimizer.lr (now %g) or optimizer.clip (now %g), then continue from %s with -resume",
-		step, what, v, t.cfg.Optimizer.LR, t.cfg.Optimizer.Clip, t.lastCheckpoint())
+	return t.diverged(step, fmt.Sprintf("the %s is %v", what, v))
+}
+
+// diverged says what can be done where training has left the numbers.
+func (t *Trainer) diverged(step int, what string) error {
+	clip := fmt.Sprintf("lower optimizer.clip (now %g)", t.cfg.Optimizer.Clip)
+	if t.cfg.Optimizer.Clip == 0 {
+		clip = "set optimizer.clip"
+	}
+	from := ""
+	if c, _, err := checkpoints.Latest(t.checkpointDir()); err == nil && t.cfg.Mode != configs.Full {
+		from = fmt.Sprintf("; to start from what was reached, with lora.adapter=%s and another -out", c.Path)
+	}
+	return fmt.Errorf("step %d: %s: training has diverged; lower optimizer.lr (now %g) or %s, and start a new run%s", step, what, t.cfg.Optimizer.LR, clip, from)
+}
+
+// checkParameters returns an error if some trained value is not finite.
+func (t *Trainer) checkParameters() error {
+	for _, q := range t.in.Params.List() {
+		if err := model.CheckFinite(lora.Stored(&q.Value.Tensor)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // interrupted saves what the run has reached.
@@ -325,7 +390,7 @@ func (t *Trainer) finish(ctx context.Context) error {
 	if t.prof.Exceeds(t.peaks) {
 		t.peaks = profile.Again(t.backend, profile.CachePath())
 	}
-	f, err := os.Create(filepath.Join(t.cfg.Out, "profile.json"))
+	f, err := os.Create(filepath.Join(t.cfg.Out, profileFile))
 	if err != nil {
 		return err
 	}

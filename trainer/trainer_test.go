@@ -482,8 +482,33 @@ func TestDamagedCheckpoint(t *testing.T) {
 func TestDiverged(t *testing.T) {
 	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"optimizer.lr=1000", "optimizer.schedule=constant", "optimizer.clip=0", "train.steps=200", "train.save_every=1"}}
 	err := j.run(t, "")
-	if err == nil || !strings.Contains(err.Error(), "training has diverged") || !strings.Contains(err.Error(), "checkpoints/step-") {
+	if err == nil || !strings.Contains(err.Error(), "training has diverged") || !strings.Contains(err.Error(), "or set optimizer.clip, and start a new run") || !strings.Contains(err.Error(), "checkpoints/step-") {
 		t.Fatalf("error %v", err)
+	}
+	j.sets = append(j.sets, "train.eval_every=1")
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "training has diverged") {
+		t.Fatalf("with validation: error %v", err)
+	}
+}
+
+// TestNothingDamagedIsSaved: the last update's result is looked at, too, and a first adapter.
+func TestNothingDamagedIsSaved(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"optimizer.lr=1000", "optimizer.eps=1e-37", "optimizer.betas=[0, 0]", "optimizer.schedule=constant",
+		"optimizer.weight_decay=1000", "train.steps=40", "train.save_every=1", "data.valid="}}
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "training has diverged") {
+		t.Errorf("error %v", err)
+	}
+	first := job{out: filepath.Join(t.TempDir(), "first")}
+	first.must(t, "")
+	path := filepath.Join(first.out, "adapter", lora.WeightsFile)
+	b := adapterBytes(t, first.out)
+	copy(b[len(b)-4:], []byte{0, 0, 0xc0, 0x7f})
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	next := job{out: filepath.Join(t.TempDir(), "next"), sets: []string{"lora.adapter=" + filepath.Dir(path)}}
+	if err := next.run(t, ""); err == nil || !strings.Contains(err.Error(), "lora.adapter: ") || !strings.Contains(err.Error(), "is NaN") {
+		t.Errorf("error %v", err)
 	}
 }
 

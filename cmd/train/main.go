@@ -36,7 +36,7 @@ const usage = `train fine-tunes a language model with low-rank adapters (LoRA).
   train bench                                    time every kernel against the machine's limits (train bench -h)
   train doctor                                   what this machine has, and whether it computes right
 
-Ctrl-C saves a checkpoint and ends the run; kill -USR1 prints the profile so far.
+Ctrl-C (or SIGTERM, or a closed terminal) saves a checkpoint and ends the run; kill -USR1 prints the profile so far.
 
 Flags:
 `
@@ -79,7 +79,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return report(stderr, err)
 	}
 	// The first signal ends the run in order, the second at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	context.AfterFunc(ctx, stop)
 	err = trainer.Run(ctx, cfg, trainer.Options{Resume: *resume, Out: stdout, Log: slog.New(plain{w: stderr}), Show: showSignal()})
 	if errors.Is(err, trainer.ErrInterrupted) {
@@ -95,13 +99,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 // parse parses flags, after which nothing may follow. done says that there is
 // nothing to do but to end with code.
 func parse(flags *flag.FlagSet, args []string) (code int, done bool) {
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	out, usage := flags.Output(), flags.Usage
+	flags.SetOutput(io.Discard) // an error is one line here
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	flags.SetOutput(out)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		usage()
 		return 0, true
-	} else if err != nil {
+	case err != nil:
+		fmt.Fprintf(out, "train: %v; see %s -h\n", err, flags.Name())
 		return exitError, true
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(flags.Output(), "train: %q is no flag; see %s -h\n", flags.Arg(0), flags.Name())
+	case flags.NArg() > 0:
+		fmt.Fprintf(out, "train: %q is no flag; see %s -h\n", flags.Arg(0), flags.Name())
 		return exitError, true
 	}
 	return 0, false

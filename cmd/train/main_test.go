@@ -81,6 +81,21 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestBadFlag: one line says what is wrong.
+func TestBadFlag(t *testing.T) {
+	for _, args := range [][]string{{"-bogus"}, {"bench", "-bogus"}, {"doctor", "-bogus"}, {"bench", "-batch", "x"}} {
+		code, stdout, stderr := command(args...)
+		if code != exitError || stdout != "" || !strings.HasPrefix(stderr, "train: ") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: exit code %d, %q", args, code, stderr)
+		}
+	}
+	for _, args := range [][]string{{"-h"}, {"bench", "-h"}, {"doctor", "-h"}} {
+		if code, _, stderr := command(args...); code != 0 || !strings.Contains(stderr, "Flags:") {
+			t.Errorf("%v: exit code %d, %q", args, code, stderr)
+		}
+	}
+}
+
 // TestDemo runs the README's job as a newcomer does.
 func TestDemo(t *testing.T) {
 	t.Chdir("../..")

@@ -3,6 +3,7 @@ package cpu
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,6 +139,7 @@ func (w *worker) work() {
 
 func (w *worker) loop() {
 	defer w.pool.done.Done()
+	debug.SetPanicOnFault(true) // for the caller to see, as any other
 	for w.await() {
 		w.work()
 		w.slot.Store(idle)

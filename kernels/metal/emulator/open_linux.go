@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -113,6 +114,7 @@ func (d *device) start(memory *os.File) error {
 	d.cmd = exec.Command(d.program, strconv.Itoa(len(d.data)), strconv.FormatFloat(o.Time.Seconds(), 'f', 6, 64),
 		strconv.Itoa(o.Steps), strconv.Itoa(o.Workers), reverse)
 	d.cmd.Env = []string{}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the trainer alone
 	d.cmd.ExtraFiles = []*os.File{memory}
 	d.cmd.Stderr = &d.stderr
 	var err error

@@ -1,0 +1,198 @@
+package trainer
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"graft/lora"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForeignFolder: what is no run stays as it is, whatever the names in it.
+func TestForeignFolder(t *testing.T) {
+	for _, names := range [][]string{{"letter"}, {"checkpoints/code.go", "letter"}, {"config.yaml", "letter"}, {".lock", "letter"}, {"checkpoints/code.go"}} {
+		for _, resume := range []bool{false, true} {
+			j := job{out: filepath.Join(t.TempDir(), "project"), resume: resume}
+			for _, n := range names {
+				write(t, filepath.Join(j.out, n), "mine")
+			}
+			if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "holds no run") {
+				t.Errorf("%v, resume %v: error %v", names, resume, err)
+			}
+			for _, n := range names {
+				if b, err := os.ReadFile(filepath.Join(j.out, n)); err != nil || string(b) != "mine" {
+					t.Errorf("%v, resume %v: %s is %q, %v", names, resume, n, b, err)
+				}
+			}
+			if entries, err := os.ReadDir(j.out); err != nil || len(entries) > len(names) {
+				t.Errorf("%v: something was put there", names)
+			}
+		}
+	}
+	j := job{out: filepath.Join(t.TempDir(), "link")}
+	if err := os.Symlink(t.TempDir(), j.out); err != nil {
+		t.Skip(err)
+	}
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "is a link: name the folder itself") {
+		t.Errorf("a link: error %v", err)
+	}
+}
+
+// TestResumeWithoutCheckpoint: a result that is there is kept, and what never came to a
+// checkpoint is begun again.
+func TestResumeWithoutCheckpoint(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run")}
+	j.must(t, "")
+	want := adapterBytes(t, j.out)
+	if err := os.RemoveAll(filepath.Join(j.out, checkpointFolder)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(j.out, "notes.txt"), "mine")
+	j.resume, j.sets = true, []string{"lora.rank=2"}
+	j.must(t, "")
+	if !bytes.Equal(adapterBytes(t, j.out+".old-1"), want) || bytes.Equal(adapterBytes(t, j.out), want) {
+		t.Error("the first result is not kept")
+	}
+	for _, n := range []string{adapterFolder, checkpointFolder} {
+		if err := os.RemoveAll(filepath.Join(j.out, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.must(t, "")
+	if _, err := os.Stat(j.out + ".old-2"); err == nil {
+		t.Error("a run that came to nothing is kept")
+	}
+	if m := readMetrics(t, j.out); len(m) != 12 {
+		t.Errorf("%d lines of metrics", len(m))
+	}
+}
+
+// TestFromOwnResult: to rename a run's folder would take away what the next one reads.
+func TestFromOwnResult(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run")}
+	j.must(t, "")
+	want := adapterBytes(t, j.out)
+	again := j
+	again.sets = []string{"lora.adapter=" + filepath.Join(j.out, adapterFolder)}
+	if err := again.run(t, ""); err == nil || !strings.Contains(err.Error(), "out: lora.adapter is in ") {
+		t.Errorf("error %v", err)
+	}
+	if !bytes.Equal(adapterBytes(t, j.out), want) {
+		t.Error("the first result is not what it was")
+	}
+	again.out = filepath.Join(t.TempDir(), "other")
+	again.must(t, "")
+
+	j = job{out: filepath.Join(t.TempDir(), "run")}
+	t.Chdir(filepath.Dir(j.out))
+	root := func(sets ...string) []string {
+		return append(sets, "model="+modelOfDemo(t), "data.train="+filepath.Join(filepath.Dir(modelOfDemo(t)), "train.jsonl"), "data.valid=")
+	}
+	j.sets = root()
+	j.must(t, "")
+	t.Chdir(j.out)
+	j.out = "."
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "the current folder is in") {
+		t.Errorf("the current folder: error %v", err)
+	}
+}
+
+// demoFolder is absolute, for tests that change the current folder.
+var demoFolder, _ = filepath.Abs(demo)
+
+func modelOfDemo(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(demoFolder, "model")
+}
+
+// TestFirstAdapterGone: a run goes on as it was, whatever has become of the adapter that it
+// started from.
+func TestFirstAdapterGone(t *testing.T) {
+	first := job{out: filepath.Join(t.TempDir(), "first")}
+	first.must(t, "")
+	start := filepath.Join(t.TempDir(), "start")
+	if err := os.CopyFS(start, os.DirFS(filepath.Join(first.out, adapterFolder))); err != nil {
+		t.Fatal(err)
+	}
+	sets := func(steps string) []string {
+		return []string{"lora.adapter=" + start, "lora.rank=7", "optimizer.schedule=constant", "train.steps=" + steps}
+	}
+	whole := job{out: filepath.Join(t.TempDir(), "whole"), sets: sets("12")}
+	whole.must(t, "")
+	parts := job{out: filepath.Join(t.TempDir(), "parts"), sets: sets("5")}
+	parts.must(t, "")
+	config := filepath.Join(start, lora.ConfigFile)
+	b, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts.resume, parts.sets = true, sets("12")
+	for _, change := range []func(){
+		func() {
+			write(t, config, strings.Replace(string(b), `"lora_alpha": 32`, `"lora_alpha": 999`, 1))
+		},
+		func() { os.RemoveAll(start) },
+	} {
+		change()
+		parts.must(t, "")
+		if !bytes.Equal(adapterBytes(t, parts.out), adapterBytes(t, whole.out)) {
+			t.Fatal("the adapters differ")
+		}
+		for _, n := range []string{adapterFolder, "checkpoints/step-000010", "checkpoints/step-000012"} {
+			if err := os.RemoveAll(filepath.Join(parts.out, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if c, err := os.ReadFile(filepath.Join(whole.out, configFile)); err != nil || !strings.Contains(string(c), "rank: 4") {
+		t.Errorf("the config that is written down: %v\n%s", err, c)
+	}
+}
+
+// TestMovedInputs: a run goes on with the same model and data in another place.
+func TestMovedInputs(t *testing.T) {
+	sets := func(dir, steps string) []string {
+		return []string{"model=" + dir + "/model", "data.train=" + dir + "/train.jsonl", "data.valid=" + dir + "/valid.jsonl",
+			"optimizer.schedule=constant", "train.steps=" + steps}
+	}
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: sets(demo, "5")}
+	j.must(t, "")
+	j.resume, j.sets = true, sets(copyTree(t, demo), "7")
+	j.must(t, "")
+}
+
+// TestCutOff: a weights file that is cut off under a run ends it with a message.
+func TestCutOff(t *testing.T) {
+	work := copyTree(t, demo)
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"model=" + work + "/model", "train.steps=100000", "optimizer.schedule=constant", "train.save_every=1"}}
+	done := make(chan error)
+	go func() { done <- j.run(t, "") }()
+	for {
+		if _, err := os.Stat(filepath.Join(j.out, "checkpoints", "step-000001")); err == nil {
+			break
+		}
+		select {
+		case err := <-done:
+			t.Fatal(err)
+		default:
+		}
+	}
+	if err := os.Truncate(filepath.Join(work, "model", "model.safetensors"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "was cut off while it was in use") {
+		t.Errorf("error %v", err)
+	}
+}
