@@ -66,15 +66,15 @@ func (t *Trainer) setAside(entries []os.DirEntry) error {
 	if err != nil {
 		return fmt.Errorf("out: %w", err)
 	}
-	const advice = "an earlier run in it is kept under another name, which would take that away: choose another folder with -out"
+	const advice = "which is renamed before a new run begins there, to keep the earlier one: choose another folder with -out"
 	if wd, err := os.Getwd(); err == nil && within(wd, out) {
-		return fmt.Errorf("out: the current folder is in %s; %s", t.cfg.Out, advice)
+		return fmt.Errorf("out: the current folder is in %s, %s", t.cfg.Out, advice)
 	}
 	for _, in := range []struct{ key, path string }{
 		{"model", t.cfg.Model}, {"data.train", t.cfg.Data.Train}, {"data.valid", t.cfg.Data.Valid}, {"lora.adapter", t.cfg.LoRA.Adapter},
 	} {
 		if path, err := filepath.Abs(in.path); in.path != "" && err == nil && within(path, out) {
-			return fmt.Errorf("out: %s is in %s; %s", in.key, t.cfg.Out, advice)
+			return fmt.Errorf("out: %s is in %s, %s", in.key, t.cfg.Out, advice)
 		}
 	}
 	for i := 1; ; i++ {

@@ -342,7 +342,7 @@ func (t *Trainer) notFinite(step int, what string, v float64) error {
 
 // diverged says what can be done where training has left the numbers.
 func (t *Trainer) diverged(step int, what string) error {
-	clip := fmt.Sprintf("lower optimizer.clip (now %g)", t.cfg.Optimizer.Clip)
+	clip := fmt.Sprintf("optimizer.clip (now %g)", t.cfg.Optimizer.Clip)
 	if t.cfg.Optimizer.Clip == 0 {
 		clip = "set optimizer.clip"
 	}
