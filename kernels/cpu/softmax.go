@@ -51,7 +51,7 @@ func (s *softmaxRows) whole(first, end int) {
 	for r := first; r < end; r++ {
 		x, out, next := s.x.row(r), s.out.row(r), s.x.row(min(r+1, end-1))
 		var sum, nextTop float32
-		if math.Abs(float64(s.scale*top)) < expMaxLimit {
+		if s.scale > 0 && math.Abs(float64(s.scale*top)) < expMaxLimit {
 			sum, nextTop = s.v.expMax(out, x, next, last, s.scale, top, factor)
 		} else {
 			s.v.scale(last, factor)
