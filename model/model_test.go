@@ -336,6 +336,7 @@ func TestParseConfigErrors(t *testing.T) {
 		{`{"model_type":"llama","hidden_size":1e30,"vocab_size":8}`, "hidden_size"},
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"rope_parameters":{"rope_type":"yarn"}}`, `rope_type "yarn" is not supported`},
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"rope_theta":-1}`, "rope_theta is -1"},
+		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"rope_theta":1e-320}`, "frequencies that are not finite"},
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"hidden_act":"relu"}`, `hidden_act "relu"`},
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"quantization_config":{"bits":4}}`, "quantization_config"},
 		{`{"model_type":"llama","hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":2,"vocab_size":8,"quantization_config":{"bits":4,"group_size":64,"quant_method":"awq"}}`, "only MLX's are read"},
