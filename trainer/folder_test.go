@@ -2,10 +2,12 @@ package trainer
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"graft/lora"
 )
@@ -177,7 +179,10 @@ func TestMovedInputs(t *testing.T) {
 func TestCutOff(t *testing.T) {
 	work := copyTree(t, demo)
 	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"model=" + work + "/model", "train.steps=100000", "optimizer.schedule=constant", "train.save_every=1"}}
-	done := make(chan error)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	j.ctx = ctx
+	done := make(chan error, 1)
 	go func() { done <- j.run(t, "") }()
 	for {
 		if _, err := os.Stat(filepath.Join(j.out, "checkpoints", "step-000001")); err == nil {
@@ -186,11 +191,13 @@ func TestCutOff(t *testing.T) {
 		select {
 		case err := <-done:
 			t.Fatal(err)
-		default:
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 	if err := os.Truncate(filepath.Join(work, "model", "model.safetensors"), 0); err != nil {
-		t.Fatal(err)
+		cancel()
+		<-done
+		t.Skip(err) // some systems do not let that happen
 	}
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "was cut off while it was in use") {
 		t.Errorf("error %v", err)
