@@ -172,7 +172,7 @@ func (l *loader) mapping(name, prefix string, n *yaml.Node, values map[string]an
 			continue
 		}
 		seen[k.Value] = true
-		if section, key, dotted := strings.Cut(full[len(prefix):], "."); dotted {
+		if section, key, dotted := strings.Cut(k.Value, "."); dotted {
 			l.fail("%s:%d: unknown key %q: write %s: {%s: …}", name, k.Line, full, section, key)
 			continue
 		}

@@ -447,11 +447,11 @@ func TestCheckFinite(t *testing.T) {
 			data := make([]byte, len(v)*d.Size())
 			kernels.EncodeFloat64(data, v, d)
 			x := stored.Tensor{Name: "x", File: "f", DType: d, Shape: []int{2, 3}, Data: data}
-			if err := CheckFinite(x); err == nil || !strings.Contains(err.Error(), "f: tensor x: element [1 1]") {
+			if err := checkFinite(x); err == nil || !strings.Contains(err.Error(), "f: tensor x: element [1 1]") {
 				t.Errorf("%v %v: %v", d, bad, err)
 			}
 			kernels.EncodeFloat64(data, []float64{1, -2, 0, 0.5, 6e4, 3}, d)
-			if err := CheckFinite(x); err != nil {
+			if err := checkFinite(x); err != nil {
 				t.Errorf("%v: %v", d, err)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"graft/kernels"
 	"graft/model/safetensors"
@@ -112,12 +113,24 @@ func each(n int, f func(i int)) {
 	wg.Wait()
 }
 
+// FileAt returns the file that the weights at an address are mapped from, or "".
+func (m *Model) FileAt(address uintptr) string {
+	for _, t := range m.Tensors() {
+		if from := uintptr(unsafe.Pointer(unsafe.SliceData(t.Data))); from <= address && address-from < uintptr(len(t.Data)) {
+			return t.File
+		}
+	}
+	return ""
+}
+
 // CheckFinite looks through all weights for a value that is not finite. It
 // names the first, with its place.
-func (m *Model) CheckFinite() error {
-	tensors := m.Tensors()
+func (m *Model) CheckFinite() error { return CheckFinite(m.Tensors()) }
+
+// CheckFinite is the same for any tensors.
+func CheckFinite(tensors []stored.Tensor) error {
 	errs := make([]error, len(tensors))
-	each(len(tensors), func(i int) { errs[i] = CheckFinite(tensors[i]) })
+	each(len(tensors), func(i int) { errs[i] = checkFinite(tensors[i]) })
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -126,8 +139,7 @@ func (m *Model) CheckFinite() error {
 	return nil
 }
 
-// CheckFinite names the first value of a tensor that is not finite, with its place.
-func CheckFinite(t stored.Tensor) error {
+func checkFinite(t stored.Tensor) error {
 	at, exponent, size := -1, uint64(0), t.DType.Size()
 	switch t.DType {
 	case kernels.F64:

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"graft/configs"
 )
 
 // Names in the folder of a run, besides those of report.go.
@@ -37,6 +35,15 @@ func (t *Trainer) look() ([]os.DirEntry, error) {
 	return entries, nil
 }
 
+// take makes the folder this run's. What is not a run's stays as it is.
+func (t *Trainer) take() (err error) {
+	if _, err := t.look(); err != nil {
+		return err
+	}
+	t.lock, err = lock(t.cfg.Out)
+	return err
+}
+
 // isRun says whether entries are those of a run: nothing else, or what every run has,
 // and what somebody put there.
 func isRun(entries []os.DirEntry) bool {
@@ -56,7 +63,11 @@ func isRun(entries []os.DirEntry) bool {
 // setAside renames what an earlier run left in the folder, so that a new run in the
 // same place destroys nothing. With -resume a run that came to no checkpoint, nor to a
 // result, is begun again where it is.
-func (t *Trainer) setAside(entries []os.DirEntry) error {
+func (t *Trainer) setAside() error {
+	entries, err := t.look()
+	if err != nil {
+		return err
+	}
 	begun := func(e os.DirEntry) bool { return e.Name() != lockFile }
 	done := func(e os.DirEntry) bool { return e.Name() == adapterFolder || e.Name() == modelFolder }
 	if !slices.ContainsFunc(entries, begun) || t.options.Resume && !slices.ContainsFunc(entries, done) {
@@ -102,12 +113,4 @@ func within(path, folder string) bool {
 	}
 	rel, err := filepath.Rel(folder, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
-}
-
-// resultFolder is where the result is written, under a name that stays the same.
-func (t *Trainer) resultFolder() string {
-	if t.cfg.Mode == configs.Full {
-		return filepath.Join(t.cfg.Out, modelFolder)
-	}
-	return filepath.Join(t.cfg.Out, adapterFolder)
 }

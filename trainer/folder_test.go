@@ -52,6 +52,29 @@ func TestForeignFolder(t *testing.T) {
 	}
 }
 
+// TestLockedResume: whoever looks for a checkpoint while another run is in the folder leaves
+// what that one is writing.
+func TestLockedResume(t *testing.T) {
+	first := job{out: filepath.Join(t.TempDir(), "first")}
+	first.must(t, "")
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"lora.adapter=" + filepath.Join(first.out, adapterFolder)}}
+	j.must(t, "")
+	f, err := lock(j.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	writing := filepath.Join(j.out, checkpointFolder, ".tmp-step-000013", "half")
+	write(t, writing, "a checkpoint")
+	j.resume = true
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "another process is training in") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(writing); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestResumeWithoutCheckpoint: a result that is there is kept, and what never came to a
 // checkpoint is begun again.
 func TestResumeWithoutCheckpoint(t *testing.T) {
@@ -199,7 +222,7 @@ func TestCutOff(t *testing.T) {
 		<-done
 		t.Skip(err) // some systems do not let that happen
 	}
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "was cut off while it was in use") {
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "model.safetensors was cut off while it was in use") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -234,10 +234,13 @@ func (t *Trainer) restoreMoments(c *checkpoints.Checkpoint) error {
 	return nil
 }
 
-// export writes the result into the run's folder.
+// export writes the result into the run's folder, under a name that stays the
+// same.
 func (t *Trainer) export() (string, error) {
+	name := adapterFolder
 	result := t.resultFiles()
 	if t.cfg.Mode == configs.Full {
+		name = modelFolder
 		for _, n := range t.companions {
 			result = append(result, checkpoints.File{Name: n, Write: func(w io.Writer) error {
 				f, err := files.Open(filepath.Join(t.model.Dir, n))
@@ -250,7 +253,7 @@ func (t *Trainer) export() (string, error) {
 			}})
 		}
 	}
-	dir := t.resultFolder()
+	dir := filepath.Join(t.cfg.Out, name)
 	if err := checkpoints.WriteFolder(dir, result); err != nil {
 		return "", fmt.Errorf("%s: %w", dir, err)
 	}

@@ -4,7 +4,8 @@
 // loop.go is the training loop. The rest is what stands around it: opening
 // everything (this file), the memory plan and the summary before the run
 // (memory.go), what it finds in its folder (folder.go), what is saved and how a
-// run goes on (state.go), progress and metrics (report.go), answers to sample prompts (sample.go).
+// run goes on (state.go), progress and metrics (report.go), answers to sample
+// prompts (sample.go).
 //
 // All that a run computes depends on the config, the model and the data only:
 // never on the time, on scheduling, or on where it was interrupted.
@@ -27,6 +28,7 @@ import (
 	"graft/kernels"
 	"graft/lora"
 	"graft/model"
+	"graft/model/stored"
 	"graft/optim"
 	"graft/profile"
 	"graft/program"
@@ -84,11 +86,8 @@ func Run(ctx context.Context, cfg *configs.Config, o Options) (err error) {
 	defer t.close()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if v := recover(); isFault(v) {
-			err = fmt.Errorf("step %d: a file of the model %s was cut off while it was in use: restore it, then continue from %s with -resume",
-				t.state.Step+1, cfg.Model, t.lastCheckpoint())
-		} else if v != nil {
-			panic(v)
+		if v := recover(); v != nil {
+			err = t.fault(v)
 		}
 	}()
 	if err := t.open(ctx); errors.Is(err, context.Canceled) {
@@ -112,11 +111,22 @@ func Run(ctx context.Context, cfg *configs.Config, o Options) (err error) {
 	return t.finish(ctx)
 }
 
-// isFault says whether a panic is that of memory which is not there: where files are
-// mapped, what is behind their end.
-func isFault(v any) bool {
-	_, ok := v.(interface{ Addr() uintptr })
-	return ok
+// fault explains a panic for memory that is not there, if a file of the model is mapped to
+// it: it has become shorter. It goes on with any other.
+func (t *Trainer) fault(v any) error {
+	memory, ok := v.(interface{ Addr() uintptr })
+	if !ok || t.model == nil {
+		panic(v)
+	}
+	file := t.model.FileAt(memory.Addr())
+	if file == "" {
+		panic(v)
+	}
+	again := "start again"
+	if t.lock != nil {
+		again = fmt.Sprintf("continue from %s with -resume", t.lastCheckpoint())
+	}
+	return fmt.Errorf("step %d: %s was cut off while it was in use: restore it, then %s", t.state.Step+1, file, again)
 }
 
 // train answers the sample prompts before the first step, and runs the loop.
@@ -161,6 +171,9 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 		if t.backend, err = t.newBackend(); err != nil {
 			return err
 		}
+	}
+	if err := t.take(); err != nil {
+		return err
 	}
 	o := model.Options{Full: cfg.Mode == configs.Full, Seed: cfg.Seed}
 	if !o.Full {
@@ -240,14 +253,15 @@ func (t *Trainer) adapters() (map[string]model.Adapter, error) {
 	t.lora = lora.Config{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: false,
 		Targets: lora.Targets{Names: c.Targets.Names, Pattern: c.Targets.Pattern}, Layers: c.Layers.Resolve(len(t.model.Layers))}
 	if c.Adapter != "" {
-		from, err := lora.ReadConfig(t.adapterFolder())
+		dir := t.adapterFolder()
+		from, err := lora.ReadConfig(dir)
 		if err != nil {
 			return nil, err
 		}
 		from.Dropout = c.Dropout
 		t.lora = from
 		t.cfg.LoRA.Rank, t.cfg.LoRA.Alpha = from.Rank, from.Alpha // what is written down is what holds
-		t.options.Log.Info("starting from an adapter, whose rank, alpha and targets hold", "adapter", c.Adapter)
+		t.options.Log.Info("starting from an adapter, whose rank, alpha and targets hold", "adapter", dir)
 	}
 	a, err := t.lora.Adapters(t.model.Decoder)
 	if err != nil {
@@ -287,23 +301,13 @@ func (t *Trainer) planSteps() error {
 // begin brings parameters and optimizer to where the run starts or goes on.
 func (t *Trainer) begin() (err error) {
 	t.prints = t.fingerprint()
-	if _, err := t.look(); err != nil { // before anything is put there
-		return err
-	}
-	if t.lock, err = lock(t.cfg.Out); err != nil {
-		return err
-	}
-	entries, err := t.look()
-	if err != nil {
-		return err
-	}
 	if t.options.Resume {
 		if err := t.resume(); err != nil {
 			return err
 		}
 	}
 	if t.state.Step == 0 {
-		if err := t.setAside(entries); err != nil {
+		if err := t.setAside(); err != nil {
 			return err
 		}
 		if err := t.initialize(); err != nil {
@@ -355,12 +359,11 @@ func (t *Trainer) diverged(step int, what string) error {
 
 // checkParameters returns an error if some trained value is not finite.
 func (t *Trainer) checkParameters() error {
+	var all []stored.Tensor
 	for _, q := range t.in.Params.List() {
-		if err := model.CheckFinite(lora.Stored(&q.Value.Tensor)); err != nil {
-			return err
-		}
+		all = append(all, lora.Stored(&q.Value.Tensor))
 	}
-	return nil
+	return model.CheckFinite(all)
 }
 
 // interrupted saves what the run has reached.

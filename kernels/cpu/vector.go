@@ -94,9 +94,9 @@ type vectors struct {
 	maxOf func(x []float32) float32
 	exp   func(out, x []float32, scale, top float32) float32 // out = exp(scale·(x - top)); Σ out
 	// expMax is exp, up to a factor for all elements of at most √2 either way, for
-	// scale > 0 and |scale·top| < expMaxLimit. Meanwhile it finds the largest element of next, which is
-	// as long, and multiplies last by factor: memory works while the arithmetic goes on.
-	// last may be out, whose old elements may then be anything.
+	// scale > 0 and |scale·top| < expMaxLimit. Meanwhile it finds the largest element of
+	// next, which is as long, and multiplies last by factor: memory works while the
+	// arithmetic goes on. last may be out, whose old elements may then be anything.
 	expMax func(out, x, next, last []float32, scale, top, factor float32) (sum, max float32)
 	cap    func(x []float32, c float32) // x = c·tanh(x/c)
 	// score turns capped scores s and dp = ∂/∂p into p = exp(s - lse) and

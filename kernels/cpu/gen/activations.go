@@ -140,9 +140,9 @@ func storeAndSum(s []*vector, x vectors, name string, sum VecVirtual) {
 	})
 }
 
-// expAndMax takes the power of two next to e^(scale·top) out of all elements: a sum to
-// whole numbers is exact, so that scale·x is rounded to n and r without a difference from
-// top, of which there are as many as the adders can take.
+// expAndMax takes the power of two next to e^(scale·top) out of all elements. Its exponent
+// is a whole number, which the rounding of scale·x to n takes off in passing; for top itself
+// there would be a difference to take, and the adders have no time left.
 func expAndMax() {
 	s, n := kernel("ExpMax", "func(out, x, next, last []float32, scale, top, factor float32) (sum, max float32)", "vectors.expMax", "out", "x", "next", "last")
 	scale, k := isa.scalar("scale"), isa.scalar("top")

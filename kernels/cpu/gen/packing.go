@@ -44,7 +44,7 @@ func across(t stored) {
 	scale := isa.scalar("scale")
 	stride3 := GP64()
 	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride3)
-	rows := func(first Register) (bases []Register, row func(i int) Mem) {
+	panel := func(first Register) (bases []Register, row func(i int) Mem) {
 		bases = []Register{first, GP64(), GP64(), GP64()}
 		for i := 1; i < 4; i++ {
 			LEAQ(Mem{Base: bases[i-1], Index: stride, Scale: 4}, bases[i])
@@ -60,10 +60,10 @@ func across(t stored) {
 			}
 		}
 	}
-	bases, row := rows(src)
+	bases, row := panel(src)
 	next := GP64() // the rows of the next panel
 	LEAQ(Mem{Base: bases[3], Index: stride, Scale: 4}, next)
-	nextBases, nextRow := rows(next)
+	nextBases, nextRow := panel(next)
 	Label("loop")
 	// Eight depths are half a line or less: every other time they ask for the other rows.
 	TESTQ(U32(8), k)
