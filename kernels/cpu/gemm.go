@@ -149,6 +149,18 @@ func eachTerm(terms []term, p, k int, f func(t *term, first, at, n int)) {
 	}
 }
 
+// termAt returns the term that has depth p of the sum: from its own depth `from` on, rest
+// depths. There is none beyond the end.
+func termAt(terms []term, p int) (t *term, from, rest int) {
+	for i := range terms {
+		if t = &terms[i]; p < t.depth {
+			return t, p, t.depth - p
+		}
+		p -= t.depth
+	}
+	return nil, 0, 0
+}
+
 func ceil(a, b int) int { return (a + b - 1) / b }
 
 // term is one product of the sum.

@@ -10,11 +10,11 @@ func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha fl
 // avx2Tile is vectors.tile.
 func avx2Tile(k int, a *float32, arow int, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
-// avx2AddTo is strassenVectors.addTo.
-func avx2AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32, far *float32, ldfar int, rows int)
+// avx2Multiply is strassenVectors.multiply.
+func avx2Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, far *byte)
 
-// avx2AddToBoth is strassenVectors.addToBoth.
-func avx2AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32, far *float32, ldfar int, rows int)
+// avx2RowSquares is strassenVectors.rowSquares.
+func avx2RowSquares(sums *float32, src *byte, stride int, k int)
 
 // avx2Sums is strassenVectors.sums.
 func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
@@ -154,11 +154,14 @@ func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep in
 // avx512TileTall is vectors.tileTall.
 func avx512TileTall(k int, a *float32, arow int, astep int, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
-// avx512AddTo is strassenVectors.addTo.
-func avx512AddTo(panels int, k int, a *float32, b *float32, c *float32, ahead *float32, far *float32, ldfar int, rows int)
+// avx512Multiply is strassenVectors.multiply.
+func avx512Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, far *byte)
 
-// avx512AddToBoth is strassenVectors.addToBoth.
-func avx512AddToBoth(panels int, k int, a *float32, b *float32, c *float32, d *float32, sign float32, ahead *float32, far *float32, ldfar int, rows int)
+// avx512RowSquares is strassenVectors.rowSquares.
+func avx512RowSquares(sums *float32, src *byte, stride int, k int)
+
+// avx512PackPair is strassenVectors.packPair.
+func avx512PackPair(dst *float32, apart int, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 
 // avx512Sums is strassenVectors.sums.
 func avx512Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)

@@ -43,6 +43,9 @@ type worker struct {
 	edge    []float32 // one micro-tile
 	wide    []float32 // [tileCols, wideCols], decoded
 	term    [1]term   // of a product within a task
+
+	ahead [packedSums]rowsAhead // what products of halves ask for
+	asks  []rowsAhead           // what they will, within a task
 }
 
 // The states of a worker's slot. The caller offers a job; the worker takes

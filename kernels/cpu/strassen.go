@@ -44,8 +44,17 @@ type strassenVectors struct {
 	// cache is how many bytes of the second cache a task's packed pairs may take. What is
 	// packed of the right factor, more than that cache holds, is read once for each task.
 	cache int
+	// rowSquares adds to each of pairRows sums the squares of so many elements of a row, whole
+	// vectors of sixteen.
+	rowSquares func(sums *float32, src *byte, stride, k int)
+	// packPair packs the packedSums of a pair, so many elements apart: k depths, a multiple of
+	// 8, of the first half and of the second, rows times their scales. Where it is nil, across6 and
+	// sums do.
+	packPair func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 	// across6 is vectors.across6 with a factor for each row.
 	across6 func(dst *float32, src *byte, stride, k int, scales *float32)
+	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
+	sums func(x, y, u, v, xy, ux, vy []float32)
 	// stream writes the packedSums of a panel of each quarter, k deep, so many elements
 	// apart, past the caches. That memory's last content has been read by all
 	// threads; to call it in from the caches of other cores takes longer than to pack,
@@ -53,15 +62,11 @@ type strassenVectors struct {
 	// depth for four places, a step apart; the next four are so far on as advance says, and
 	// after tileCols depths by turn more.
 	stream func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)
-	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
-	sums func(x, y, u, v, xy, ux, vy []float32)
-	// addTo adds tiles of A·B, packed and k deep, to a block: one for each panel of A,
-	// in every other six rows from c on. addToBoth adds them at c, and times sign at d.
-	// Tiles have halfCols columns, or tileCols where narrow is set. Both ask for what is
-	// ahead, in order, and for each panel for blockCols columns of so many rows from far on.
-	addTo     func(panels, k int, a, b, c, ahead, far *float32, ldfar, rows int)
-	addToBoth func(panels, k int, a, b, c, d *float32, sign float32, ahead, far *float32, ldfar, rows int)
-	narrow    bool
+	// multiply adds n products, strassenProduct after strassenProduct, each of so many panels of a sum of the left factor, packed and
+	// k deep, with one of the right factor, to a block. Sums of the left factor are so many
+	// elements apart; those of the right follow each other, and it asks for what comes after.
+	// For each panel it also asks for what far, rowsAhead for each product, says.
+	multiply func(products *byte, n, panels, k int, left *float32, apart int, right, block *float32, far *byte)
 	// unload moves rows > 0 of a block to C: each times a factor, plus C's old value
 	// where add is set. It leaves zeros in the block.
 	unload func(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
@@ -79,19 +84,30 @@ const (
 	packedSums
 )
 
-// seven are the products, in the order in which the right factor is packed. c and
-// d are quarters of a block, row by row; d is -1 where there is none.
-var seven = [packedSums]struct {
-	a, c, d int
-	sign    float32
-}{
-	sumXY:  {sumXY, 0, 3, 1},
-	onlyX:  {sumVY, 2, 3, -1},
-	lessUY: {onlyX, 1, 3, 1},
-	lessVX: {onlyY, 0, 2, 1},
-	onlyY:  {sumUX, 1, 0, -1},
-	sumUX:  {lessVX, 3, -1, 0},
-	sumVY:  {lessUY, 0, -1, 0},
+// strassenProduct is one of the seven: of a sum of the left factor, added to a block at c, and
+// times sign at d, unless that is negative. Assembly knows the layout.
+type strassenProduct struct {
+	sum, c, d int
+	sign      float32
+}
+
+// Quarters of a block, row by row.
+const (
+	block11 = 0
+	block12 = halfCols
+	block21 = tileRows * blockCols
+	block22 = block21 + block12
+)
+
+// seven are the products, in the order in which the right factor is packed.
+var seven = [packedSums]strassenProduct{
+	sumXY:  {sumXY, block11, block22, 1},
+	onlyX:  {sumVY, block21, block22, -1},
+	lessUY: {onlyX, block12, block22, 1},
+	lessVX: {onlyY, block11, block21, 1},
+	onlyY:  {sumUX, block12, block11, -1},
+	sumUX:  {lessVX, block22, -1, 0},
+	sumVY:  {lessUY, block11, -1, 0},
 }
 
 // halves is a product of sums of halves: of m rows, in depths p to p+2·h of a sum of
@@ -182,21 +198,37 @@ func rightPrivate(h int) int { return 4 * halfCols * h }
 // packLeft packs the pair of panels from row i on: sum after sum, so many elements
 // apart. scales is room for those of the rows, factors is what undoes them.
 func (x *halves) packLeft(dst []float32, apart, i int, scales, factors []float32) {
-	for r := range scales {
-		if i+r < x.m {
-			scales[r], factors[r] = x.scale(i + r)
+	x.scale(i, scales, factors)
+	whole := x.v.strassen.packPair != nil && i+pairRows <= x.m
+	for at := 0; at < x.h; {
+		n := x.h - at
+		if whole {
+			t1, from1, n1 := termAt(x.terms, x.p+at)
+			t2, from2, n2 := termAt(x.terms, x.p+x.h+at)
+			if n = min(n, n1, n2) &^ 7; n > 0 {
+				x.v.strassen.packPair(&dst[at*tileRows], apart, n, &t1.left.at(i, from1)[0], 4*t1.left.stride, &t2.left.at(i, from2)[0], 4*t2.left.stride, &scales[0])
+				at += n
+				continue
+			}
+			n = 8 // from one term to the next, or to zeros
 		}
+		x.packQuarters(dst[at*tileRows:], apart, i, at, n, scales)
+		at += n
 	}
-	size := tileRows * x.h
+}
+
+// packQuarters packs any so many depths of a pair, from one of each half on.
+func (x *halves) packQuarters(dst []float32, apart, i, from, depths int, scales []float32) {
+	size := tileRows * depths
 	quarter := func(sum, p, panel int) {
-		to, n := dst[sum*apart:][:size], x.depths(p)
+		to, n := dst[sum*apart:][:size], min(depths, max(0, x.depths(p)-from))
 		first := i + panel*tileRows
 		count := min(tileRows, x.m-first)
 		if count <= 0 {
 			n = 0
 		}
-		eachTerm(x.terms, p, n, func(t *term, from, at, part int) {
-			packLeft(x.v, to[at*tileRows:], t.left, first, count, from, part, scales[panel*tileRows:])
+		eachTerm(x.terms, p+from, n, func(t *term, first1, at, part int) {
+			packLeft(x.v, to[at*tileRows:], t.left, first, count, first1, part, scales[panel*tileRows:])
 		})
 		clear(to[n*tileRows:])
 	}
@@ -211,73 +243,69 @@ func (x *halves) packLeft(dst []float32, apart, i int, scales, factors []float32
 // depths returns how many depths there are of a half that starts at p.
 func (x *halves) depths(p int) int { return min(x.h, max(0, x.depth-p)) }
 
-// scale returns powers of two: what makes a row's elements about 1, and what undoes
-// it: 0 for a row of zeros, which has to give just that.
-func (x *halves) scale(i int) (scale, factor float32) {
-	n := min(2*x.h, x.depth-x.p)
-	var sum float32
+// scale computes powers of two: what makes the elements of each of a pair's rows about 1, and
+// what undoes it: 0 for a row of zeros, which has to give just that.
+func (x *halves) scale(i int, scales, factors []float32) {
+	n, rows := min(2*x.h, x.depth-x.p), min(pairRows, x.m-i)
+	clear(scales)
 	eachTerm(x.terms, x.p, n, func(t *term, first, _, part int) {
-		sum += x.v.sumSquares(floats(t.left.at(i, first))[:part])
-	})
-	size := math.Sqrt(float64(sum) / float64(n))
-	if !(sum > 1e-30 && sum < 1e30) { // squares may have been too large or too small
-		size = 0
-		eachTerm(x.terms, x.p, n, func(t *term, first, _, part int) {
-			for _, y := range floats(t.left.at(i, first))[:part] {
-				size = max(size, math.Abs(float64(y)))
+		done := 0
+		if rows == pairRows {
+			if done = part &^ 15; done > 0 {
+				x.v.strassen.rowSquares(&scales[0], &t.left.at(i, first)[0], 4*t.left.stride, done)
 			}
-		})
-		if size == 0 {
-			return 1, 0
 		}
+		for r := 0; r < rows && done < part; r++ {
+			scales[r] += x.v.sumSquares(floats(t.left.at(i+r, first))[done:part])
+		}
+	})
+	for r, sum := range scales[:rows] {
+		e := 0
+		switch size := x.size(i+r, sum/float32(n)); {
+		case size == 0:
+			scales[r], factors[r] = 1, 0
+			continue
+		case size <= math.MaxFloat32:
+			// More or less than 120 has no inverse that is a normal number.
+			e = min(max(exponent(size), -120), 120)
+		}
+		scales[r], factors[r] = powerOfTwo(-e), powerOfTwo(e)
 	}
-	if !(size <= math.MaxFloat32) {
-		return 1, 1
-	}
-	_, e := math.Frexp(size)
-	e = min(max(e, -120), 120) // more or less has no inverse that is a normal number
-	return float32(math.Ldexp(1, -e)), float32(math.Ldexp(1, e))
 }
 
-// rowsAhead are rows of blockCols columns that will be needed: so many for each pair of
-// panels of the product that asks for them. Elsewhere than beside arithmetic, asking takes
-// as long as waiting.
+// size returns the root of the mean square of a row, or its largest element where squares may
+// have been too large or too small.
+func (x *halves) size(i int, mean float32) (size float64) {
+	if mean > 1e-30 && mean < 1e30 {
+		return math.Sqrt(float64(mean))
+	}
+	eachTerm(x.terms, x.p, min(2*x.h, x.depth-x.p), func(t *term, first, _, part int) {
+		for _, y := range floats(t.left.at(i, first))[:part] {
+			size = max(size, math.Abs(float64(y)))
+		}
+	})
+	return size
+}
+
+// exponent returns the e for which a normal x is at least 2^(e-1), and less than 2^e.
+func exponent(x float64) int { return int(math.Float64bits(x)>>52) - 1022 }
+
+// powerOfTwo returns 2^e, a normal number.
+func powerOfTwo(e int) float32 { return math.Float32frombits(uint32(127+e) << 23) }
+
+// rowsAhead are rows of blockCols columns that will be needed: so many for each panel of
+// the product that asks for them. Elsewhere than beside arithmetic, asking takes
+// as long as waiting. Assembly knows the layout.
 type rowsAhead struct {
 	at           *float32
 	stride, each int
 }
 
 // multiply adds a product to a block of zeros, for so many pairs, which lie in left as
-// packLeft leaves them; a block of columns lies in right, before what is needed next.
-// ahead says what the n-th product asks for; it may be nil.
-func (x *halves) multiply(pairs int, left []float32, apart int, right, block []float32, ahead func(n int) rowsAhead) {
-	for n := range seven {
-		next := right[min(halfCols*x.h, len(right)-1):]
-		var far rowsAhead
-		if ahead != nil {
-			far = ahead(n)
-		}
-		x.product(n, pairs, left[seven[n].a*apart:], right, block, next, far)
-		right = next
-	}
-}
-
-func (x *halves) product(n, pairs int, left, right, block, next []float32, far rowsAhead) {
-	s, v := &seven[n], x.v.strassen
-	quarter := func(q int) []float32 { return block[q/2*tileRows*blockCols+q%2*halfCols:] }
-	c, width := quarter(s.c), halfCols
-	if v.narrow {
-		width = tileCols
-	}
-	for at := 0; at < halfCols; at += width {
-		b, ahead := &right[at*x.h], &next[min(at*x.h, len(next)-1)]
-		if s.d < 0 {
-			v.addTo(pairs, x.h, &left[0], b, &c[at], ahead, far.at, far.stride, far.each)
-		} else {
-			v.addToBoth(pairs, x.h, &left[0], b, &c[at], &quarter(s.d)[at], s.sign, ahead, far.at, far.stride, far.each)
-		}
-		far.each = 0
-	}
+// packLeft leaves them; a block of columns lies in right. Its parts ask for what is
+// in the worker's ahead.
+func (x *halves) multiply(w *worker, pairs int, left []float32, apart int, right, block []float32) {
+	x.v.strassen.multiply((*byte)(unsafe.Pointer(&seven)), len(seven), pairs, x.h, &left[0], apart, &right[0], &block[0], (*byte)(unsafe.Pointer(&w.ahead)))
 }
 
 // strassen is a gemm by products of halves.
@@ -352,14 +380,14 @@ func (g *strassenMultiply) do(w *worker, task int) {
 	for pair := range pairs {
 		x.packLeft(mem[pair*tileRows*x.h:], apart, row+pair*pairRows, scales, factors[pair*pairRows:][:pairRows])
 	}
+	asks := g.nextLeft(w.asks[:0], row+m, pairs, (b1-b0)*leftAhead)
+	w.asks = asks
 	for b := b0; b < b1; b++ {
 		c := g.c[row*g.ldc+g.j0+b*blockCols:]
-		x.multiply(pairs, mem, apart, g.packB[b*rightSize(x.h):], block, func(n int) rowsAhead {
-			if n < leftAhead {
-				return g.nextLeft(row+m, pairs, (b-b0)*leftAhead+n, (b1-b0)*leftAhead)
-			}
-			return rowsOfC(c, g.ldc, pairs, n)
-		})
+		clear(w.ahead[copy(w.ahead[:leftAhead], asks):])
+		asks = asks[min(leftAhead, len(asks)):]
+		w.askForC(c, g.ldc, pairs)
+		x.multiply(w, pairs, mem, apart, g.packB[b*rightSize(x.h):], block)
 		g.v.strassen.unload(&c[0], g.ldc, &block[0], m, &factors[0], add)
 	}
 }
@@ -368,28 +396,31 @@ func (g *strassenMultiply) do(w *worker, task int) {
 // which the block is moved after them.
 const leftAhead = 3
 
-func rowsOfC(c []float32, ldc, pairs, n int) rowsAhead {
+// askForC has the last products of some pairs ask for C.
+func (w *worker) askForC(c []float32, ldc, pairs int) {
 	const each = pairRows / (packedSums - leftAhead)
-	return rowsAhead{&c[min((n-leftAhead)*each*pairs*ldc, len(c)-1)], ldc, each}
+	for n := range w.ahead[leftAhead:] {
+		w.ahead[leftAhead+n] = rowsAhead{&c[min(n*each*pairs*ldc, len(c)-1)], ldc, each}
+	}
 }
 
-// nextLeft are part n of so many of the rows from one on, which the next task packs, all
-// of them where there are enough parts. There may be fewer rows than it takes for granted,
+// nextLeft lists the rows from one on, which the next task packs, in at most so many parts where
+// that is enough for all of them. There may be fewer rows than it takes for granted,
 // and less to a row in its last columns: what is asked for in vain does no harm.
-func (g *strassenMultiply) nextLeft(row, pairs, n, parts int) (ahead rowsAhead) {
+func (g *strassenMultiply) nextLeft(list []rowsAhead, row, pairs, parts int) []rowsAhead {
 	x, units := &g.halves, 0 // of blockCols columns
-	each := func(f func(t *term, from, n int)) {
-		eachTerm(x.terms, x.p, min(2*x.h, x.depth-x.p), func(t *term, from, _, part int) { f(t, from, ceil(part, blockCols)) })
-	}
-	each(func(_ *term, _, n int) { units += n })
+	n := min(2*x.h, x.depth-x.p)
+	eachTerm(x.terms, x.p, n, func(_ *term, _, _, part int) { units += ceil(part, blockCols) })
 	cuts := max(1, parts/units) // of a unit's rows
 	count := ceil(pairRows, cuts)
-	unit, at := n/cuts, row+n%cuts*count*pairs
-	each(func(t *term, from, n int) {
-		if 0 <= unit && unit < n && at < g.m {
-			ahead = rowsAhead{&floats(t.left.at(at, from+unit*blockCols))[0], t.left.stride, count}
+	eachTerm(x.terms, x.p, n, func(t *term, from, _, part int) {
+		for j := from; j < from+part; j += blockCols {
+			for cut := range cuts {
+				if i := row + cut*count*pairs; i < g.m {
+					list = append(list, rowsAhead{&floats(t.left.at(i, j))[0], t.left.stride, count})
+				}
+			}
 		}
-		unit -= n
 	})
-	return ahead
+	return list
 }

@@ -231,9 +231,12 @@ func TestAskedFor(t *testing.T) {
 	t.Run("result", func(t *testing.T) {
 		const ldc = 100
 		c := make([]float32, (pairs*pairRows-1)*ldc+blockCols)
-		next := 0
-		for n := leftAhead; n < packedSums; n++ {
-			p := rowsOfC(c, ldc, pairs, n)
+		next, w := 0, &worker{}
+		w.askForC(c, ldc, pairs)
+		for n, p := range w.ahead {
+			if n < leftAhead {
+				continue
+			}
 			if p.stride != ldc || offset(&c[0], p.at) != next*ldc {
 				t.Errorf("product %d asks from %d on, every %d, want row %d", n, offset(&c[0], p.at), p.stride, next)
 			}
@@ -249,8 +252,11 @@ func TestAskedFor(t *testing.T) {
 		g := &strassenMultiply{m: rows}
 		g.halves = halves{m: rows, depth: 592, h: half(592), terms: []term{{left: factor{weights: bytesOf(x)}, depth: 576}, {left: factor{weights: bytesOf(u)}, depth: 16}}}
 		asked := map[uintptr]bool{}
-		for n := range blocks * leftAhead {
-			p := g.nextLeft(row, pairs, n, blocks*leftAhead)
+		list := g.nextLeft(nil, row, pairs, blocks*leftAhead)
+		if len(list) > blocks*leftAhead {
+			t.Errorf("%d parts for %d products", len(list), blocks*leftAhead)
+		}
+		for _, p := range list {
 			for i := range pairs * p.each {
 				for j := range blockCols {
 					asked[uintptr(unsafe.Pointer(p.at))+uintptr(4*(i*p.stride+j))] = true

@@ -153,7 +153,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 	packT := x.packT
 	for run := 0; run < c.wordsN; run += halvesWords {
 		words := min(halvesWords, c.wordsN-run)
-		c.logitsByHalves(z, block, pair, pairs, n, run, words)
+		c.logitsByHalves(w, z, block, pair, pairs, n, run, words)
 		for i := range n {
 			c.soften(z[i*halvesWords:][:words], capped[:words], first+i, c.words0+run)
 		}
@@ -169,12 +169,9 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 			}
 			for j := 0; j < t.x.cols; j += blockCols {
 				dx := t.dx.data[first*t.dx.stride+j:]
-				g.multiply(pairs, mem, apart, packT, block, func(n int) rowsAhead {
-					if n < leftAhead {
-						return rowsAhead{}
-					}
-					return rowsOfC(dx, t.dx.stride, pairs, n)
-				})
+				clear(w.ahead[:leftAhead])
+				w.askForC(dx, t.dx.stride, pairs)
+				g.multiply(w, pairs, mem, apart, packT, block)
 				c.v.strassen.unload(&dx[0], t.dx.stride, &block[0], n, &factors[0], c.words0+run > 0)
 				packT = packT[rightSize(g.h):]
 			}
@@ -183,14 +180,15 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 }
 
 // logitsByHalves is logits for some pairs of panels.
-func (c *crossEntropy) logitsByHalves(z, block []float32, pair, pairs, n, word0, words int) {
+func (c *crossEntropy) logitsByHalves(w *worker, z, block []float32, pair, pairs, n, word0, words int) {
 	x := &c.halves
 	blocks := ceil(c.depth, 2*x.h)
 	for j := 0; j < words; j += blockCols {
 		for i := range blocks {
 			l := c.logitHalves(i * 2 * x.h)
 			left := x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:]
-			l.multiply(pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, nil)
+			clear(w.ahead[:])
+			l.multiply(w, pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block)
 			c.v.strassen.unload(&z[j], halvesWords, &block[0], n, &x.factors[(i*x.pairs+pair)*pairRows], i > 0)
 		}
 	}

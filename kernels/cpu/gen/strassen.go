@@ -1,15 +1,20 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// strassen are micro-kernels that add to one place or two, and the loops around them.
+// strassen is the product of halves that are packed, and the loops around it.
 func strassen() {
-	blockTiles("AddTo", "func(panels, k int, a, b, c, ahead, far *float32, ldfar, rows int)", false)
-	blockTiles("AddToBoth", "func(panels, k int, a, b, c, d *float32, sign float32, ahead, far *float32, ldfar, rows int)", true)
+	multiply()
+	rowSquares()
+	if isa.wide() {
+		packPair()
+	}
 
 	s, n := kernel("Sums", "func(x, y, u, v, xy, ux, vy []float32)", "strassenVectors.sums", "x", "y", "u", "v", "xy", "ux", "vy")
 	each(s, n, 2, func(s *vector) {
@@ -66,13 +71,7 @@ func stream() {
 	for i, name := range []string{"x", "y", "u", "v"} {
 		from[i] = Mem{Base: Load(Param(name), GP64())}
 	}
-	sums, apart := Load(Param("sums"), GP64()), Load(Param("apart"), GP64())
-	SHLQ(Imm(2), apart)
-	apart3, later := GP64(), GP64()
-	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
-	LEAQ(Mem{Base: sums, Index: apart, Scale: 4}, later)
-	places := []Mem{{Base: sums}, {Base: sums, Index: apart, Scale: 1}, {Base: sums, Index: apart, Scale: 2}, {Base: sums, Index: apart3, Scale: 1},
-		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}
+	places, sums := sumPlaces(Load(Param("sums"), GP64()), Load(Param("apart"), GP64()))
 	ahead, step, step3, untilTurn := Load(Param("ahead"), GP64()), Load(Param("step"), GP64()), GP64(), GP64()
 	LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
 	MOVQ(I32(cols), untilTurn)
@@ -95,7 +94,7 @@ func stream() {
 			VMOVNTPS(r, places[i].Offset(at))
 		}
 	}
-	for _, r := range []Register{sums, later, from[0].Base, from[1].Base, from[2].Base, from[3].Base} {
+	for _, r := range append(sums, from[0].Base, from[1].Base, from[2].Base, from[3].Base) {
 		ADDQ(Imm(4*cols), r)
 	}
 	DECQ(untilTurn)
@@ -109,55 +108,294 @@ func stream() {
 	end()
 }
 
-// blockTiles goes down the panels of a left factor, each of which makes a tile of
-// every other six rows of a block: 6×16, or in wide vectors 6×32.
-func blockTiles(name, signature string, both bool) {
-	declare(name, signature, "strassenVectors.a"+name[1:])
-	count, a, c, ahead := Load(Param("panels"), GP64()), Load(Param("a"), GP64()), Load(Param("c"), GP64()), Load(Param("ahead"), GP64())
-	var d Register
-	if both {
-		d = Load(Param("d"), GP64())
-	}
-	k, lines := GP64(), 1
+// The layouts of products and rowsAhead, in bytes.
+const (
+	productA, productC, productD, productSign, productSize = 0, 8, 16, 24, 32
+	aheadAt, aheadStride, aheadEach, aheadSize             = 0, 8, 16, 24
+)
+
+// multiply goes through products, and for each down the panels of the left factor: one
+// makes a tile of every other six rows of a block, 6×16, or in wide vectors two make one
+// of 12×32, while there are two.
+func multiply() {
+	declare("Multiply", "func(products *byte, n, panels, k int, left *float32, apart int, right, block *float32, far *byte)", "strassenVectors.multiply")
+	l := &productLoop{product: Load(Param("products"), GP64()), right: Load(Param("right"), GP64()), far: Load(Param("far"), GP64()),
+		a: GP64(), second: GP64(), c: GP64(), d: GP64(), ahead: GP64(), count: GP64(), k: GP64(), b: []Register{GP64()}}
 	if isa.wide() {
-		lines = 4
+		l.b = append(l.b, GP64())
 	}
-	p := newPanels(a, GP64(), ahead, lines)
-	far, ldfar, row := Load(Param("far"), GP64()), Load(Param("ldfar"), GP64()), GP64()
-	SHLQ(Imm(2), ldfar)
-	Label("panel")
-	load("rows", row)
-	TESTQ(row, row)
-	JZ(LabelRef("fetched"))
-	Label("fetch")
-	for at := 0; at < blockLine; at += 64 {
-		PREFETCHT1(Mem{Base: far, Disp: at})
+	left, apart := Load(Param("left"), GP64()), Load(Param("apart"), GP64())
+	SHLQ(Imm(2), apart)
+	width := len(l.b) * cols
+	Label("product")
+	for col := 0; col < 2*cols; col += width {
+		label := func(name string) string { return fmt.Sprint(name, col) }
+		MOVQ(Mem{Base: l.product, Disp: productA}, l.a)
+		IMULQ(apart, l.a)
+		ADDQ(left, l.a)
+		load("block", l.c)
+		MOVQ(Mem{Base: l.product, Disp: productD}, l.d)
+		TESTQ(l.d, l.d)
+		JL(LabelRef(label("one")))
+		LEAQ(Mem{Base: l.c, Index: l.d, Scale: 4, Disp: 4 * col}, l.d)
+		Label(label("one"))
+		MOVQ(Mem{Base: l.product, Disp: productC}, l.ahead)
+		LEAQ(Mem{Base: l.c, Index: l.ahead, Scale: 4, Disp: 4 * col}, l.c)
+		load("k", l.ahead)
+		SHLQ(Imm(7), l.ahead) // halfCols columns, which the next product begins with
+		ADDQ(l.right, l.ahead)
+		load("panels", l.count)
+		if isa.wide() {
+			Label(label("two"))
+			CMPQ(l.count, Imm(2))
+			JL(LabelRef(label("last")))
+			l.tiles(2, col, label)
+			JMP(LabelRef(label("two")))
+			Label(label("last"))
+			TESTQ(l.count, l.count)
+			JZ(LabelRef(label("finished")))
+			l.tiles(1, col, label)
+			Label(label("finished"))
+		} else {
+			Label(label("panel"))
+			l.tiles(1, col, label)
+			JNZ(LabelRef(label("panel")))
+		}
+		load("k", l.k)
+		IMUL3Q(Imm(uint64(4*width)), l.k, l.k)
+		ADDQ(l.k, l.right)
 	}
-	ADDQ(ldfar, far)
-	DECQ(row)
-	JNZ(LabelRef("fetch"))
-	Label("fetched")
-	load("k", k)
-	load("b", p.b[0])
-	if isa.wide() {
-		MOVQ(k, p.b[1])
-		SHLQ(Imm(6), p.b[1])
-		ADDQ(p.b[0], p.b[1])
-	}
-	t := newTile(rows, 2)
-	depths(k, packedUnroll, func(n int) { p.add(t, n) })
-	sign := t.a[0]
-	if both {
-		broadcast("sign", sign)
-	}
-	t.addTo(sign, c, d)
-	ADDQ(U32(2*rows*blockLine), c)
-	if both {
-		ADDQ(U32(2*rows*blockLine), d)
-	}
-	DECQ(count)
-	JNZ(LabelRef("panel"))
+	ADDQ(Imm(productSize), l.product)
+	ADDQ(Imm(aheadSize), l.far)
+	DECQ(place("n"))
+	JNZ(LabelRef("product"))
 	end()
+}
+
+// productLoop is where multiply has come to.
+type productLoop struct {
+	product, far, count Register // of a product: it, what to ask for, and panels that are left
+	a, right, c, d      Register // places in the factors, and of the results
+	ahead               Register // of the right factor
+	k, second           Register
+	b                   []Register
+}
+
+// tiles takes so many panels, and sets the flags by what is left of them.
+func (l *productLoop) tiles(count, col int, label func(string) string) {
+	name := func(s string) string { return label(fmt.Sprint(s, count, "_")) }
+	if col == 0 {
+		l.ask(count, name)
+	}
+	load("k", l.k)
+	MOVQ(l.right, l.b[0])
+	p := &panels{a: []Register{l.a}, b: l.b, ahead: l.ahead, lines: count}
+	if isa.wide() {
+		p.lines *= 4
+		MOVQ(l.k, l.b[1])
+		SHLQ(Imm(6), l.b[1])
+		ADDQ(l.right, l.b[1])
+	}
+	if count > 1 { // the next panel follows
+		p.a = append(p.a, l.second)
+		IMUL3Q(Imm(4*rows), l.k, l.second)
+		ADDQ(l.a, l.second)
+	}
+	t := newTile(count*rows, 2)
+	depths(name, l.k, packedUnroll, func(n int) { p.add(t, n) })
+	if count > 1 {
+		MOVQ(l.second, l.a)
+	}
+	each := func(d Register, sign VecVirtual) {
+		for at := 0; at < count*rows; at += rows {
+			panel := &tile{acc: t.acc[at : at+rows], b: t.b}
+			panel.addTo(sign, l.c, d)
+			for _, r := range []Register{l.c, d} {
+				if r != nil {
+					ADDQ(U32(2*rows*blockLine), r)
+				}
+			}
+		}
+	}
+	TESTQ(l.d, l.d)
+	JL(LabelRef(name("single")))
+	sign := t.a[0]
+	VBROADCASTSS(Mem{Base: l.product, Disp: productSign}, sign)
+	each(l.d, sign)
+	JMP(LabelRef(name("added")))
+	Label(name("single"))
+	each(nil, nil)
+	Label(name("added"))
+	SUBQ(Imm(uint64(count)), l.count)
+}
+
+// ask asks for the rows that rowsAhead has for so many panels, and moves it on.
+func (l *productLoop) ask(count int, name func(string) string) {
+	at, stride, row := l.b[0], l.second, l.k
+	MOVQ(Mem{Base: l.far, Disp: aheadEach}, row)
+	TESTQ(row, row)
+	JZ(LabelRef(name("asked")))
+	if count > 1 {
+		ADDQ(row, row)
+	}
+	MOVQ(Mem{Base: l.far, Disp: aheadAt}, at)
+	MOVQ(Mem{Base: l.far, Disp: aheadStride}, stride)
+	Label(name("ask"))
+	for line := 0; line < blockLine; line += 64 {
+		PREFETCHT1(Mem{Base: at, Disp: line})
+	}
+	LEAQ(Mem{Base: at, Index: stride, Scale: 4}, at)
+	DECQ(row)
+	JNZ(LabelRef(name("ask")))
+	MOVQ(at, Mem{Base: l.far, Disp: aheadAt})
+	Label(name("asked"))
+}
+
+// rowSquares adds up the squares of a pair's rows.
+func rowSquares() {
+	declare("RowSquares", "func(sums *float32, src *byte, stride, k int)", "strassenVectors.rowSquares")
+	src, stride, k := Load(Param("src"), GP64()), Load(Param("stride"), GP64()), Load(Param("k"), GP64())
+	row, bases := pairRows(src, stride)
+	acc := isa.zeros(2 * rows)
+	Label("loop")
+	for i, sum := range acc {
+		x := isa.set(row(i))
+		VFMADD231PS(x, x, sum)
+	}
+	for _, b := range bases {
+		ADDQ(Imm(uint64(isa.bytes())), b)
+	}
+	SUBQ(Imm(uint64(isa.lanes)), k)
+	JNZ(LabelRef("loop"))
+	sums := Load(Param("sums"), GP64())
+	for i, v := range acc {
+		m := Mem{Base: sums, Disp: 4 * i}
+		sum := isa.reduced(v, func(o ...Op) { VADDPS(o[0], o[1], o[2]) }, func(o ...Op) { VADDSS(o[0], o[1], o[2]) })
+		VADDSS(m, sum, sum)
+		VMOVSS(sum, m)
+	}
+	end()
+}
+
+// pairRows returns the places of the rows of two panels, by way of some registers.
+func pairRows(first, stride Register) (row func(i int) Mem, bases []Register) {
+	bases = []Register{first}
+	for i := 3; i < 2*rows; i += 3 {
+		b := GP64()
+		LEAQ(Mem{Base: bases[len(bases)-1], Index: stride, Scale: 2}, b)
+		ADDQ(stride, b)
+		bases = append(bases, b)
+	}
+	return func(i int) Mem {
+		m := Mem{Base: bases[i/3]}
+		if i%3 > 0 {
+			m.Index, m.Scale = stride, uint8(i%3)
+		}
+		return m
+	}, bases
+}
+
+// packPair makes all sums of eight depths at a time without leaving the registers: six rows
+// of eight are three wide vectors, in the rows' order, and in the panel's.
+func packPair() {
+	declare("PackPair", "func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)", "strassenVectors.packPair")
+	order := GLOBL("panelOrder", RODATA|NOPTR)
+	for i, place := range panelOrder() {
+		DATA(4*i, U32(place))
+	}
+	table := GP64()
+	LEAQ(order, table)
+	var upper, lower [3]VecVirtual // what comes from rows 0 to 3, and what from rows 4 and 5
+	for i := range upper {
+		upper[i], lower[i] = isa.set(Mem{Base: table, Disp: 64 * i}), isa.set(Mem{Base: table, Disp: 64 * (3 + i)})
+	}
+	scales := Load(Param("scales"), GP64())
+	var factors [rows]VecVirtual // of two rows each
+	for i := range factors {
+		hi := YMM()
+		factors[i] = isa.new()
+		VBROADCASTSS(Mem{Base: scales, Disp: 8 * i}, factors[i])
+		VBROADCASTSS(Mem{Base: scales, Disp: 8*i + 4}, hi)
+		VINSERTF64X4(Imm(1), hi, factors[i], factors[i])
+	}
+	dst, apart := Load(Param("dst"), GP64()), Load(Param("apart"), GP64())
+	places, sums := sumPlaces(dst, apart)
+	inFirst, firstBases := pairRows(Load(Param("first"), GP64()), Load(Param("firstStride"), GP64()))
+	inSecond, secondBases := pairRows(Load(Param("second"), GP64()), Load(Param("secondStride"), GP64()))
+
+	Label("loop")
+	quarter := func(row func(i int) Mem, panel int) (out [3]VecVirtual) {
+		var r [3]VecVirtual
+		for i := range r {
+			r[i] = isa.new()
+			VBROADCASTF64X4(row(panel*rows+2*i), r[i]) // for its lower half
+			VINSERTF64X4(Imm(1), row(panel*rows+2*i+1), r[i], r[i])
+			VMULPS(factors[panel*rows/2+i], r[i], r[i])
+		}
+		for i := range out {
+			out[i] = isa.new()
+			VMOVAPS(upper[i], out[i])
+			VPERMI2PS(r[1], r[0], out[i])
+			VPERMT2PS(r[2], lower[i], out[i])
+		}
+		return out
+	}
+	put := func(sum int, x [3]VecVirtual) {
+		for i, v := range x {
+			VMOVUPS(v, places[sum].Offset(64*i))
+		}
+	}
+	combine := func(op func(ops ...Op), x, y [3]VecVirtual) (out [3]VecVirtual) {
+		for i := range out {
+			out[i] = isa.new()
+			op(y[i], x[i], out[i])
+		}
+		return out
+	}
+	x, y := quarter(inFirst, 0), quarter(inSecond, 1)
+	put(0, combine(VADDPS, x, y))
+	put(1, x)
+	put(4, y)
+	u := quarter(inSecond, 0)
+	put(2, combine(VSUBPS, u, y))
+	put(5, combine(VADDPS, u, x))
+	v := quarter(inFirst, 1)
+	put(3, combine(VSUBPS, v, x))
+	put(6, combine(VADDPS, v, y))
+	for _, b := range append(firstBases, secondBases...) {
+		ADDQ(Imm(32), b)
+	}
+	for _, b := range sums {
+		ADDQ(U32(4*8*rows), b)
+	}
+	SUBQ(Imm(8), place("k"))
+	JNZ(LabelRef("loop"))
+	end()
+}
+
+// panelOrder returns the places of the elements of three vectors: in vectors of rows 0 and
+// 1, and 2 and 3; and then in what comes of that, and a vector of rows 4 and 5.
+func panelOrder() []uint32 {
+	var upper, lower []uint32
+	for e := range uint32(8 * rows) {
+		depth, row := e/rows, e%rows
+		if row < 4 {
+			upper, lower = append(upper, 8*row+depth), append(lower, e%16)
+		} else {
+			upper, lower = append(upper, 0), append(lower, 16+8*(row-4)+depth)
+		}
+	}
+	return append(upper, lower...)
+}
+
+// sumPlaces returns where the packedSums lie, by way of some registers.
+func sumPlaces(first, apart Register) (places []Mem, bases []Register) {
+	SHLQ(Imm(2), apart)
+	apart3, later := GP64(), GP64()
+	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
+	LEAQ(Mem{Base: first, Index: apart, Scale: 4}, later)
+	return []Mem{{Base: first}, {Base: first, Index: apart, Scale: 1}, {Base: first, Index: apart, Scale: 2}, {Base: first, Index: apart3, Scale: 1},
+		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}, []Register{first, later}
 }
 
 func load(name string, r Register) { MOVQ(place(name), r) }

@@ -146,22 +146,26 @@ func (t *tile) addTo(sign VecVirtual, c, d Register) {
 const blockLine = 4 * 64
 
 // depths calls steps for as many of the k depths at a time as unroll says, then
-// for one at a time, and ends with the label "store"; steps also moves on.
-func depths(k Register, unroll int, steps func(n int)) {
-	Label("unrolled")
+// for one at a time; steps also moves on. label makes names of its own.
+func depths(label func(name string) string, k Register, unroll int, steps func(n int)) {
+	unrolled, single, done := label("unrolled"), label("one"), label("done")
+	Label(unrolled)
 	CMPQ(k, Imm(uint64(unroll)))
-	JL(LabelRef("single"))
+	JL(LabelRef(single))
 	steps(unroll)
 	SUBQ(Imm(uint64(unroll)), k)
-	JMP(LabelRef("unrolled"))
-	Label("single")
+	JMP(LabelRef(unrolled))
+	Label(single)
 	TESTQ(k, k)
-	JZ(LabelRef("store"))
+	JZ(LabelRef(done))
 	steps(1)
 	DECQ(k)
-	JMP(LabelRef("single"))
-	Label("store")
+	JMP(LabelRef(single))
+	Label(done)
 }
+
+// plain is for a function that has one such loop.
+func plain(name string) string { return name }
 
 // packedUnroll is how many depths of packed factors go together.
 const packedUnroll = 8
@@ -224,7 +228,7 @@ func packedTile(name, second string, count int) {
 	}
 	prefetch(count, c, ldc)
 	t := newTile(count, 2)
-	depths(k, packedUnroll, func(n int) { p.add(t, n) })
+	depths(plain, k, packedUnroll, func(n int) { p.add(t, n) })
 	t.store(c, ldc)
 }
 
@@ -279,9 +283,9 @@ func (p *inPlace) row(i int) Mem {
 	return Mem{Base: base, Index: p.arow, Scale: uint8(i % 3)}
 }
 
-// loop does step for each of the k depths, and ends with the label "store".
+// loop does step for each of the k depths.
 func (p *inPlace) loop(step func()) {
-	depths(p.k, 4, func(n int) {
+	depths(plain, p.k, 4, func(n int) {
 		for range n {
 			PREFETCHT0(Mem{Base: p.ahead})
 			ADDQ(p.astep, p.ahead)
