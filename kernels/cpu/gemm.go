@@ -119,7 +119,7 @@ func packLeftPanel(v *vectors, dst []float32, terms []term, depth, panels, panel
 // packLeftBlock packs depths p to p+k of one panel.
 func packLeftBlock(v *vectors, dst []float32, terms []term, p, k, i, count int) {
 	eachTerm(terms, p, k, func(t *term, first, at, n int) {
-		packLeft(v, dst[at*tileRows:], t.left, i, count, first, n, nil)
+		packLeft(v, dst[at*tileRows:], t.left, i, count, first, n)
 	})
 }
 

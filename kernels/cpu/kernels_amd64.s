@@ -1408,117 +1408,242 @@ loop:
 	VZEROUPPER
 	RET
 
-// func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
+// func avx2PackPair(dst *float32, apart int, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 // Requires: AVX
-TEXT ·avx2Sums(SB), NOSPLIT|NOFRAME, $0-168
-	MOVQ x_base+0(FP), AX
-	MOVQ y_base+24(FP), CX
-	MOVQ u_base+48(FP), DX
-	MOVQ v_base+72(FP), BX
-	MOVQ xy_base+96(FP), SI
-	MOVQ ux_base+120(FP), DI
-	MOVQ vy_base+144(FP), R8
-	MOVQ x_len+8(FP), R9
-	XORQ R10, R10
+TEXT ·avx2PackPair(SB), NOSPLIT|NOFRAME, $0-64
+	MOVQ dst+0(FP), AX
+	MOVQ apart+8(FP), CX
+	SHLQ $0x02, CX
+	LEAQ (CX)(CX*2), DX
+	MOVQ first+24(FP), SI
+	MOVQ firstStride+32(FP), DI
+	LEAQ (SI)(DI*2), R8
+	ADDQ DI, R8
+	LEAQ (R8)(DI*2), R9
+	ADDQ DI, R9
+	LEAQ (R9)(DI*2), R10
+	ADDQ DI, R10
+	MOVQ second+40(FP), R11
+	MOVQ secondStride+48(FP), R12
+	LEAQ (R11)(R12*2), R13
+	ADDQ R12, R13
+	LEAQ (R13)(R12*2), R14
+	ADDQ R12, R14
+	LEAQ (R14)(R12*2), R15
+	ADDQ R12, R15
 
-unrolled:
-	CMPQ    R9, $0x00000010
-	JL      single
-	VMOVUPS (AX)(R10*1), Y0
-	VMOVUPS (CX)(R10*1), Y1
-	VMOVUPS (DX)(R10*1), Y2
-	VMOVUPS (BX)(R10*1), Y3
-	VADDPS  Y1, Y0, Y4
-	VMOVUPS Y4, (SI)(R10*1)
-	VADDPS  Y0, Y2, Y4
-	VMOVUPS Y4, (DI)(R10*1)
-	VADDPS  Y1, Y3, Y4
-	VMOVUPS Y4, (R8)(R10*1)
-	VSUBPS  Y1, Y2, Y2
-	VMOVUPS Y2, (DX)(R10*1)
-	VSUBPS  Y0, Y3, Y3
-	VMOVUPS Y3, (BX)(R10*1)
-	VMOVUPS 32(AX)(R10*1), Y0
-	VMOVUPS 32(CX)(R10*1), Y1
-	VMOVUPS 32(DX)(R10*1), Y2
-	VMOVUPS 32(BX)(R10*1), Y3
-	VADDPS  Y1, Y0, Y4
-	VMOVUPS Y4, 32(SI)(R10*1)
-	VADDPS  Y0, Y2, Y4
-	VMOVUPS Y4, 32(DI)(R10*1)
-	VADDPS  Y1, Y3, Y4
-	VMOVUPS Y4, 32(R8)(R10*1)
-	VSUBPS  Y1, Y2, Y2
-	VMOVUPS Y2, 32(DX)(R10*1)
-	VSUBPS  Y0, Y3, Y3
-	VMOVUPS Y3, 32(BX)(R10*1)
-	ADDQ    $0x00000040, R10
-	SUBQ    $0x00000010, R9
-	JMP     unrolled
-
-single:
-	CMPQ    R9, $0x08
-	JL      rest
-	VMOVUPS (AX)(R10*1), Y0
-	VMOVUPS (CX)(R10*1), Y1
-	VMOVUPS (DX)(R10*1), Y2
-	VMOVUPS (BX)(R10*1), Y3
-	VADDPS  Y1, Y0, Y4
-	VMOVUPS Y4, (SI)(R10*1)
-	VADDPS  Y0, Y2, Y4
-	VMOVUPS Y4, (DI)(R10*1)
-	VADDPS  Y1, Y3, Y4
-	VMOVUPS Y4, (R8)(R10*1)
-	VSUBPS  Y1, Y2, Y2
-	VMOVUPS Y2, (DX)(R10*1)
-	VSUBPS  Y0, Y3, Y3
-	VMOVUPS Y3, (BX)(R10*1)
-	ADDQ    $0x20, R10
-	SUBQ    $0x08, R9
-	JMP     single
-
-rest:
-	TESTQ      R9, R9
-	JZ         done
-	LEAQ       tail_masks<>+0(SB), R11
-	NEGQ       R9
-	VMOVUPS    32(R11)(R9*4), Y0
-	VMASKMOVPS (AX)(R10*1), Y0, Y1
-	VMASKMOVPS (CX)(R10*1), Y0, Y2
-	VMASKMOVPS (DX)(R10*1), Y0, Y3
-	VMASKMOVPS (BX)(R10*1), Y0, Y4
-	VADDPS     Y2, Y1, Y5
-	VMASKMOVPS Y5, Y0, (SI)(R10*1)
-	VADDPS     Y1, Y3, Y5
-	VMASKMOVPS Y5, Y0, (DI)(R10*1)
-	VADDPS     Y2, Y4, Y5
-	VMASKMOVPS Y5, Y0, (R8)(R10*1)
-	VSUBPS     Y2, Y3, Y3
-	VMASKMOVPS Y3, Y0, (DX)(R10*1)
-	VSUBPS     Y1, Y4, Y4
-	VMASKMOVPS Y4, Y0, (BX)(R10*1)
-
-done:
+loop:
+	MOVQ         scales+56(FP), BX
+	VBROADCASTSS (BX), Y0
+	VMULPS       (SI), Y0, Y0
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       (SI)(DI*1), Y1, Y1
+	VBROADCASTSS 8(BX), Y2
+	VMULPS       (SI)(DI*2), Y2, Y2
+	VBROADCASTSS 12(BX), Y3
+	VMULPS       (R8), Y3, Y3
+	VBROADCASTSS 16(BX), Y4
+	VMULPS       (R8)(DI*1), Y4, Y4
+	VBROADCASTSS 20(BX), Y5
+	VMULPS       (R8)(DI*2), Y5, Y5
+	VUNPCKLPS    Y1, Y0, Y6
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKLPS    Y3, Y2, Y1
+	VUNPCKHPS    Y3, Y2, Y2
+	VUNPCKLPS    Y5, Y4, Y3
+	VUNPCKHPS    Y5, Y4, Y4
+	VUNPCKLPD    Y1, Y6, Y5
+	VSHUFPD      $0x0a, Y6, Y3, Y6
+	VUNPCKHPD    Y3, Y1, Y1
+	VUNPCKLPD    Y2, Y0, Y3
+	VSHUFPD      $0x0a, Y0, Y4, Y0
+	VUNPCKHPD    Y4, Y2, Y2
+	VPERM2F128   $0x20, Y6, Y5, Y4
+	VPERM2F128   $0x20, Y3, Y1, Y7
+	VPERM2F128   $0x20, Y2, Y0, Y8
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VPERM2F128   $0x31, Y3, Y1, Y1
+	VPERM2F128   $0x31, Y2, Y0, Y0
+	VMOVUPS      Y4, (AX)(CX*1)
+	VMOVUPS      Y7, 32(AX)(CX*1)
+	VMOVUPS      Y8, 64(AX)(CX*1)
+	VMOVUPS      Y5, 96(AX)(CX*1)
+	VMOVUPS      Y1, 128(AX)(CX*1)
+	VMOVUPS      Y0, 160(AX)(CX*1)
+	MOVQ         scales+56(FP), BX
+	VBROADCASTSS 24(BX), Y0
+	VMULPS       (R14), Y0, Y0
+	VBROADCASTSS 28(BX), Y1
+	VMULPS       (R14)(R12*1), Y1, Y1
+	VBROADCASTSS 32(BX), Y2
+	VMULPS       (R14)(R12*2), Y2, Y2
+	VBROADCASTSS 36(BX), Y3
+	VMULPS       (R15), Y3, Y3
+	VBROADCASTSS 40(BX), Y4
+	VMULPS       (R15)(R12*1), Y4, Y4
+	VBROADCASTSS 44(BX), Y5
+	VMULPS       (R15)(R12*2), Y5, Y5
+	VUNPCKLPS    Y1, Y0, Y6
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKLPS    Y3, Y2, Y1
+	VUNPCKHPS    Y3, Y2, Y2
+	VUNPCKLPS    Y5, Y4, Y3
+	VUNPCKHPS    Y5, Y4, Y4
+	VUNPCKLPD    Y1, Y6, Y5
+	VSHUFPD      $0x0a, Y6, Y3, Y6
+	VUNPCKHPD    Y3, Y1, Y1
+	VUNPCKLPD    Y2, Y0, Y3
+	VSHUFPD      $0x0a, Y0, Y4, Y0
+	VUNPCKHPD    Y4, Y2, Y2
+	VPERM2F128   $0x20, Y6, Y5, Y4
+	VPERM2F128   $0x20, Y3, Y1, Y7
+	VPERM2F128   $0x20, Y2, Y0, Y8
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VPERM2F128   $0x31, Y3, Y1, Y1
+	VPERM2F128   $0x31, Y2, Y0, Y0
+	VMOVUPS      Y4, (AX)(CX*4)
+	VMOVUPS      Y7, 32(AX)(CX*4)
+	VMOVUPS      Y8, 64(AX)(CX*4)
+	VMOVUPS      Y5, 96(AX)(CX*4)
+	VMOVUPS      Y1, 128(AX)(CX*4)
+	VMOVUPS      Y0, 160(AX)(CX*4)
+	VADDPS       (AX)(CX*1), Y4, Y2
+	VMOVUPS      Y2, (AX)
+	VADDPS       32(AX)(CX*1), Y7, Y2
+	VMOVUPS      Y2, 32(AX)
+	VADDPS       64(AX)(CX*1), Y8, Y2
+	VMOVUPS      Y2, 64(AX)
+	VADDPS       96(AX)(CX*1), Y5, Y2
+	VMOVUPS      Y2, 96(AX)
+	VADDPS       128(AX)(CX*1), Y1, Y1
+	VMOVUPS      Y1, 128(AX)
+	VADDPS       160(AX)(CX*1), Y0, Y0
+	VMOVUPS      Y0, 160(AX)
+	MOVQ         scales+56(FP), BX
+	VBROADCASTSS (BX), Y0
+	VMULPS       (R11), Y0, Y0
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       (R11)(R12*1), Y1, Y1
+	VBROADCASTSS 8(BX), Y2
+	VMULPS       (R11)(R12*2), Y2, Y2
+	VBROADCASTSS 12(BX), Y3
+	VMULPS       (R13), Y3, Y3
+	VBROADCASTSS 16(BX), Y4
+	VMULPS       (R13)(R12*1), Y4, Y4
+	VBROADCASTSS 20(BX), Y5
+	VMULPS       (R13)(R12*2), Y5, Y5
+	VUNPCKLPS    Y1, Y0, Y6
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKLPS    Y3, Y2, Y1
+	VUNPCKHPS    Y3, Y2, Y2
+	VUNPCKLPS    Y5, Y4, Y3
+	VUNPCKHPS    Y5, Y4, Y4
+	VUNPCKLPD    Y1, Y6, Y5
+	VSHUFPD      $0x0a, Y6, Y3, Y6
+	VUNPCKHPD    Y3, Y1, Y1
+	VUNPCKLPD    Y2, Y0, Y3
+	VSHUFPD      $0x0a, Y0, Y4, Y0
+	VUNPCKHPD    Y4, Y2, Y2
+	VPERM2F128   $0x20, Y6, Y5, Y4
+	VPERM2F128   $0x20, Y3, Y1, Y7
+	VPERM2F128   $0x20, Y2, Y0, Y8
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VPERM2F128   $0x31, Y3, Y1, Y1
+	VPERM2F128   $0x31, Y2, Y0, Y0
+	LEAQ         (AX)(CX*4), BX
+	ADDQ         CX, BX
+	VSUBPS       (AX)(CX*4), Y4, Y2
+	VMOVUPS      Y2, (AX)(CX*2)
+	VSUBPS       32(AX)(CX*4), Y7, Y2
+	VMOVUPS      Y2, 32(AX)(CX*2)
+	VSUBPS       64(AX)(CX*4), Y8, Y2
+	VMOVUPS      Y2, 64(AX)(CX*2)
+	VSUBPS       96(AX)(CX*4), Y5, Y2
+	VMOVUPS      Y2, 96(AX)(CX*2)
+	VSUBPS       128(AX)(CX*4), Y1, Y2
+	VMOVUPS      Y2, 128(AX)(CX*2)
+	VSUBPS       160(AX)(CX*4), Y0, Y2
+	VMOVUPS      Y2, 160(AX)(CX*2)
+	VADDPS       (AX)(CX*1), Y4, Y2
+	VMOVUPS      Y2, (BX)
+	VADDPS       32(AX)(CX*1), Y7, Y2
+	VMOVUPS      Y2, 32(BX)
+	VADDPS       64(AX)(CX*1), Y8, Y2
+	VMOVUPS      Y2, 64(BX)
+	VADDPS       96(AX)(CX*1), Y5, Y2
+	VMOVUPS      Y2, 96(BX)
+	VADDPS       128(AX)(CX*1), Y1, Y1
+	VMOVUPS      Y1, 128(BX)
+	VADDPS       160(AX)(CX*1), Y0, Y0
+	VMOVUPS      Y0, 160(BX)
+	MOVQ         scales+56(FP), BX
+	VBROADCASTSS 24(BX), Y0
+	VMULPS       (R9), Y0, Y0
+	VBROADCASTSS 28(BX), Y1
+	VMULPS       (R9)(DI*1), Y1, Y1
+	VBROADCASTSS 32(BX), Y2
+	VMULPS       (R9)(DI*2), Y2, Y2
+	VBROADCASTSS 36(BX), Y3
+	VMULPS       (R10), Y3, Y3
+	VBROADCASTSS 40(BX), Y4
+	VMULPS       (R10)(DI*1), Y4, Y4
+	VBROADCASTSS 44(BX), Y5
+	VMULPS       (R10)(DI*2), Y5, Y5
+	VUNPCKLPS    Y1, Y0, Y6
+	VUNPCKHPS    Y1, Y0, Y0
+	VUNPCKLPS    Y3, Y2, Y1
+	VUNPCKHPS    Y3, Y2, Y2
+	VUNPCKLPS    Y5, Y4, Y3
+	VUNPCKHPS    Y5, Y4, Y4
+	VUNPCKLPD    Y1, Y6, Y5
+	VSHUFPD      $0x0a, Y6, Y3, Y6
+	VUNPCKHPD    Y3, Y1, Y1
+	VUNPCKLPD    Y2, Y0, Y3
+	VSHUFPD      $0x0a, Y0, Y4, Y0
+	VUNPCKHPD    Y4, Y2, Y2
+	VPERM2F128   $0x20, Y6, Y5, Y4
+	VPERM2F128   $0x20, Y3, Y1, Y7
+	VPERM2F128   $0x20, Y2, Y0, Y8
+	VPERM2F128   $0x31, Y6, Y5, Y5
+	VPERM2F128   $0x31, Y3, Y1, Y1
+	VPERM2F128   $0x31, Y2, Y0, Y0
+	VSUBPS       (AX)(CX*1), Y4, Y2
+	VMOVUPS      Y2, (AX)(DX*1)
+	VSUBPS       32(AX)(CX*1), Y7, Y2
+	VMOVUPS      Y2, 32(AX)(DX*1)
+	VSUBPS       64(AX)(CX*1), Y8, Y2
+	VMOVUPS      Y2, 64(AX)(DX*1)
+	VSUBPS       96(AX)(CX*1), Y5, Y2
+	VMOVUPS      Y2, 96(AX)(DX*1)
+	VSUBPS       128(AX)(CX*1), Y1, Y2
+	VMOVUPS      Y2, 128(AX)(DX*1)
+	VSUBPS       160(AX)(CX*1), Y0, Y2
+	VMOVUPS      Y2, 160(AX)(DX*1)
+	VADDPS       (AX)(CX*4), Y4, Y2
+	VMOVUPS      Y2, (AX)(DX*2)
+	VADDPS       32(AX)(CX*4), Y7, Y2
+	VMOVUPS      Y2, 32(AX)(DX*2)
+	VADDPS       64(AX)(CX*4), Y8, Y2
+	VMOVUPS      Y2, 64(AX)(DX*2)
+	VADDPS       96(AX)(CX*4), Y5, Y2
+	VMOVUPS      Y2, 96(AX)(DX*2)
+	VADDPS       128(AX)(CX*4), Y1, Y1
+	VMOVUPS      Y1, 128(AX)(DX*2)
+	VADDPS       160(AX)(CX*4), Y0, Y0
+	VMOVUPS      Y0, 160(AX)(DX*2)
+	ADDQ         $0x20, SI
+	ADDQ         $0x20, R8
+	ADDQ         $0x20, R9
+	ADDQ         $0x20, R10
+	ADDQ         $0x20, R11
+	ADDQ         $0x20, R13
+	ADDQ         $0x20, R14
+	ADDQ         $0x20, R15
+	ADDQ         $0x000000c0, AX
+	SUBQ         $0x08, k+16(FP)
+	JNZ          loop
 	VZEROUPPER
 	RET
-
-DATA tail_masks<>+0(SB)/4, $0xffffffff
-DATA tail_masks<>+4(SB)/4, $0xffffffff
-DATA tail_masks<>+8(SB)/4, $0xffffffff
-DATA tail_masks<>+12(SB)/4, $0xffffffff
-DATA tail_masks<>+16(SB)/4, $0xffffffff
-DATA tail_masks<>+20(SB)/4, $0xffffffff
-DATA tail_masks<>+24(SB)/4, $0xffffffff
-DATA tail_masks<>+28(SB)/4, $0xffffffff
-DATA tail_masks<>+32(SB)/4, $0x00000000
-DATA tail_masks<>+36(SB)/4, $0x00000000
-DATA tail_masks<>+40(SB)/4, $0x00000000
-DATA tail_masks<>+44(SB)/4, $0x00000000
-DATA tail_masks<>+48(SB)/4, $0x00000000
-DATA tail_masks<>+52(SB)/4, $0x00000000
-DATA tail_masks<>+56(SB)/4, $0x00000000
-DATA tail_masks<>+60(SB)/4, $0x00000000
-GLOBL tail_masks<>(SB), RODATA|NOPTR, $64
 
 // func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 // Requires: AVX, MMX+
@@ -2978,66 +3103,6 @@ loop:
 	VZEROUPPER
 	RET
 
-// func avx2Across6Scaled(dst *float32, src *byte, stride int, k int, scales *float32)
-// Requires: AVX
-TEXT ·avx2Across6Scaled(SB), NOSPLIT|NOFRAME, $0-40
-	MOVQ scales+32(FP), AX
-	MOVQ dst+0(FP), CX
-	MOVQ src+8(FP), DX
-	MOVQ stride+16(FP), BX
-	MOVQ k+24(FP), SI
-	LEAQ (DX)(BX*2), DI
-	ADDQ BX, DI
-
-loop:
-	VBROADCASTSS (AX), Y0
-	VMULPS       (DX), Y0, Y0
-	VBROADCASTSS 4(AX), Y1
-	VMULPS       (DX)(BX*1), Y1, Y1
-	VBROADCASTSS 8(AX), Y2
-	VMULPS       (DX)(BX*2), Y2, Y2
-	VBROADCASTSS 12(AX), Y3
-	VMULPS       (DI), Y3, Y3
-	VBROADCASTSS 16(AX), Y4
-	VMULPS       (DI)(BX*1), Y4, Y4
-	VBROADCASTSS 20(AX), Y5
-	VMULPS       (DI)(BX*2), Y5, Y5
-	VUNPCKLPS    Y1, Y0, Y6
-	VUNPCKHPS    Y1, Y0, Y0
-	VUNPCKLPS    Y3, Y2, Y1
-	VUNPCKHPS    Y3, Y2, Y2
-	VUNPCKLPS    Y5, Y4, Y3
-	VUNPCKHPS    Y5, Y4, Y4
-	VUNPCKLPD    Y1, Y6, Y5
-	VUNPCKHPD    Y1, Y6, Y1
-	VMOVUPS      X5, (CX)
-	VEXTRACTF128 $0x01, Y5, 96(CX)
-	VMOVUPS      X1, 24(CX)
-	VEXTRACTF128 $0x01, Y1, 120(CX)
-	VEXTRACTF128 $0x01, Y3, X1
-	VMOVLPS      X3, 16(CX)
-	VMOVHPS      X3, 40(CX)
-	VMOVLPS      X1, 112(CX)
-	VMOVHPS      X1, 136(CX)
-	VUNPCKLPD    Y2, Y0, Y1
-	VUNPCKHPD    Y2, Y0, Y0
-	VMOVUPS      X1, 48(CX)
-	VEXTRACTF128 $0x01, Y1, 144(CX)
-	VMOVUPS      X0, 72(CX)
-	VEXTRACTF128 $0x01, Y0, 168(CX)
-	VEXTRACTF128 $0x01, Y4, X0
-	VMOVLPS      X4, 64(CX)
-	VMOVHPS      X4, 88(CX)
-	VMOVLPS      X0, 160(CX)
-	VMOVHPS      X0, 184(CX)
-	ADDQ         $0x20, DX
-	ADDQ         $0x20, DI
-	ADDQ         $0x000000c0, CX
-	SUBQ         $0x08, SI
-	JNZ          loop
-	VZEROUPPER
-	RET
-
 // func avx2Scale(y []float32, a float32)
 // Requires: AVX
 TEXT ·avx2Scale(SB), NOSPLIT|NOFRAME, $0-28
@@ -3088,6 +3153,24 @@ rest:
 done:
 	VZEROUPPER
 	RET
+
+DATA tail_masks<>+0(SB)/4, $0xffffffff
+DATA tail_masks<>+4(SB)/4, $0xffffffff
+DATA tail_masks<>+8(SB)/4, $0xffffffff
+DATA tail_masks<>+12(SB)/4, $0xffffffff
+DATA tail_masks<>+16(SB)/4, $0xffffffff
+DATA tail_masks<>+20(SB)/4, $0xffffffff
+DATA tail_masks<>+24(SB)/4, $0xffffffff
+DATA tail_masks<>+28(SB)/4, $0xffffffff
+DATA tail_masks<>+32(SB)/4, $0x00000000
+DATA tail_masks<>+36(SB)/4, $0x00000000
+DATA tail_masks<>+40(SB)/4, $0x00000000
+DATA tail_masks<>+44(SB)/4, $0x00000000
+DATA tail_masks<>+48(SB)/4, $0x00000000
+DATA tail_masks<>+52(SB)/4, $0x00000000
+DATA tail_masks<>+56(SB)/4, $0x00000000
+DATA tail_masks<>+60(SB)/4, $0x00000000
+GLOBL tail_masks<>(SB), RODATA|NOPTR, $64
 
 // func avx2Add(out []float32, a []float32, b []float32)
 // Requires: AVX
@@ -8771,7 +8854,7 @@ loop:
 // func avx512PackPair(dst *float32, apart int, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 // Requires: AVX, AVX512F
 TEXT ·avx512PackPair(SB), NOSPLIT|NOFRAME, $0-64
-	LEAQ         panelOrder<>+0(SB), AX
+	LEAQ         panel_order<>+0(SB), AX
 	VMOVUPS      (AX), Z0
 	VMOVUPS      192(AX), Z1
 	VMOVUPS      64(AX), Z2
@@ -8801,7 +8884,6 @@ TEXT ·avx512PackPair(SB), NOSPLIT|NOFRAME, $0-64
 	MOVQ         apart+8(FP), CX
 	SHLQ         $0x02, CX
 	LEAQ         (CX)(CX*2), DX
-	LEAQ         (AX)(CX*4), BX
 	MOVQ         first+24(FP), SI
 	MOVQ         firstStride+32(FP), DI
 	LEAQ         (SI)(DI*2), R8
@@ -8838,6 +8920,9 @@ loop:
 	VMOVAPS         Z4, Z17
 	VPERMI2PS       Z13, Z6, Z17
 	VPERMT2PS       Z14, Z5, Z17
+	VMOVUPS         Z15, (AX)(CX*1)
+	VMOVUPS         Z16, 64(AX)(CX*1)
+	VMOVUPS         Z17, 128(AX)(CX*1)
 	VBROADCASTF64X4 (R14), Z6
 	VINSERTF64X4    $0x01, (R14)(R12*1), Z6, Z6
 	VMULPS          Z10, Z6, Z6
@@ -8847,27 +8932,24 @@ loop:
 	VBROADCASTF64X4 (R15)(R12*1), Z14
 	VINSERTF64X4    $0x01, (R15)(R12*2), Z14, Z14
 	VMULPS          Z12, Z14, Z14
-	VMOVAPS         Z0, Z18
-	VPERMI2PS       Z13, Z6, Z18
-	VPERMT2PS       Z14, Z1, Z18
-	VMOVAPS         Z2, Z19
-	VPERMI2PS       Z13, Z6, Z19
-	VPERMT2PS       Z14, Z3, Z19
-	VMOVAPS         Z4, Z20
-	VPERMI2PS       Z13, Z6, Z20
-	VPERMT2PS       Z14, Z5, Z20
-	VADDPS          Z18, Z15, Z6
-	VADDPS          Z19, Z16, Z13
-	VADDPS          Z20, Z17, Z14
+	VMOVAPS         Z0, Z15
+	VPERMI2PS       Z13, Z6, Z15
+	VPERMT2PS       Z14, Z1, Z15
+	VMOVAPS         Z2, Z16
+	VPERMI2PS       Z13, Z6, Z16
+	VPERMT2PS       Z14, Z3, Z16
+	VMOVAPS         Z4, Z17
+	VPERMI2PS       Z13, Z6, Z17
+	VPERMT2PS       Z14, Z5, Z17
+	VMOVUPS         Z15, (AX)(CX*4)
+	VMOVUPS         Z16, 64(AX)(CX*4)
+	VMOVUPS         Z17, 128(AX)(CX*4)
+	VADDPS          (AX)(CX*1), Z15, Z6
 	VMOVUPS         Z6, (AX)
-	VMOVUPS         Z13, 64(AX)
-	VMOVUPS         Z14, 128(AX)
-	VMOVUPS         Z15, (AX)(CX*1)
-	VMOVUPS         Z16, 64(AX)(CX*1)
-	VMOVUPS         Z17, 128(AX)(CX*1)
-	VMOVUPS         Z18, (BX)
-	VMOVUPS         Z19, 64(BX)
-	VMOVUPS         Z20, 128(BX)
+	VADDPS          64(AX)(CX*1), Z16, Z6
+	VMOVUPS         Z6, 64(AX)
+	VADDPS          128(AX)(CX*1), Z17, Z6
+	VMOVUPS         Z6, 128(AX)
 	VBROADCASTF64X4 (R11), Z6
 	VINSERTF64X4    $0x01, (R11)(R12*1), Z6, Z6
 	VMULPS          Z7, Z6, Z6
@@ -8877,27 +8959,29 @@ loop:
 	VBROADCASTF64X4 (R13)(R12*1), Z14
 	VINSERTF64X4    $0x01, (R13)(R12*2), Z14, Z14
 	VMULPS          Z9, Z14, Z14
-	VMOVAPS         Z0, Z21
-	VPERMI2PS       Z13, Z6, Z21
-	VPERMT2PS       Z14, Z1, Z21
-	VMOVAPS         Z2, Z22
-	VPERMI2PS       Z13, Z6, Z22
-	VPERMT2PS       Z14, Z3, Z22
-	VMOVAPS         Z4, Z23
-	VPERMI2PS       Z13, Z6, Z23
-	VPERMT2PS       Z14, Z5, Z23
-	VSUBPS          Z18, Z21, Z6
-	VSUBPS          Z19, Z22, Z13
-	VSUBPS          Z20, Z23, Z14
+	VMOVAPS         Z0, Z15
+	VPERMI2PS       Z13, Z6, Z15
+	VPERMT2PS       Z14, Z1, Z15
+	VMOVAPS         Z2, Z16
+	VPERMI2PS       Z13, Z6, Z16
+	VPERMT2PS       Z14, Z3, Z16
+	VMOVAPS         Z4, Z17
+	VPERMI2PS       Z13, Z6, Z17
+	VPERMT2PS       Z14, Z5, Z17
+	LEAQ            (AX)(CX*4), BX
+	ADDQ            CX, BX
+	VSUBPS          (AX)(CX*4), Z15, Z6
 	VMOVUPS         Z6, (AX)(CX*2)
-	VMOVUPS         Z13, 64(AX)(CX*2)
-	VMOVUPS         Z14, 128(AX)(CX*2)
-	VADDPS          Z15, Z21, Z6
-	VADDPS          Z16, Z22, Z13
-	VADDPS          Z17, Z23, Z14
-	VMOVUPS         Z6, (BX)(CX*1)
-	VMOVUPS         Z13, 64(BX)(CX*1)
-	VMOVUPS         Z14, 128(BX)(CX*1)
+	VSUBPS          64(AX)(CX*4), Z16, Z6
+	VMOVUPS         Z6, 64(AX)(CX*2)
+	VSUBPS          128(AX)(CX*4), Z17, Z6
+	VMOVUPS         Z6, 128(AX)(CX*2)
+	VADDPS          (AX)(CX*1), Z15, Z6
+	VMOVUPS         Z6, (BX)
+	VADDPS          64(AX)(CX*1), Z16, Z6
+	VMOVUPS         Z6, 64(BX)
+	VADDPS          128(AX)(CX*1), Z17, Z6
+	VMOVUPS         Z6, 128(BX)
 	VBROADCASTF64X4 (R9), Z6
 	VINSERTF64X4    $0x01, (R9)(DI*1), Z6, Z6
 	VMULPS          Z10, Z6, Z6
@@ -8907,27 +8991,27 @@ loop:
 	VBROADCASTF64X4 (R10)(DI*1), Z14
 	VINSERTF64X4    $0x01, (R10)(DI*2), Z14, Z14
 	VMULPS          Z12, Z14, Z14
-	VMOVAPS         Z0, Z21
-	VPERMI2PS       Z13, Z6, Z21
-	VPERMT2PS       Z14, Z1, Z21
-	VMOVAPS         Z2, Z22
-	VPERMI2PS       Z13, Z6, Z22
-	VPERMT2PS       Z14, Z3, Z22
-	VMOVAPS         Z4, Z23
-	VPERMI2PS       Z13, Z6, Z23
-	VPERMT2PS       Z14, Z5, Z23
-	VSUBPS          Z15, Z21, Z6
-	VSUBPS          Z16, Z22, Z13
-	VSUBPS          Z17, Z23, Z14
+	VMOVAPS         Z0, Z15
+	VPERMI2PS       Z13, Z6, Z15
+	VPERMT2PS       Z14, Z1, Z15
+	VMOVAPS         Z2, Z16
+	VPERMI2PS       Z13, Z6, Z16
+	VPERMT2PS       Z14, Z3, Z16
+	VMOVAPS         Z4, Z17
+	VPERMI2PS       Z13, Z6, Z17
+	VPERMT2PS       Z14, Z5, Z17
+	VSUBPS          (AX)(CX*1), Z15, Z6
 	VMOVUPS         Z6, (AX)(DX*1)
-	VMOVUPS         Z13, 64(AX)(DX*1)
-	VMOVUPS         Z14, 128(AX)(DX*1)
-	VADDPS          Z18, Z21, Z6
-	VADDPS          Z19, Z22, Z13
-	VADDPS          Z20, Z23, Z14
-	VMOVUPS         Z6, (BX)(CX*2)
-	VMOVUPS         Z13, 64(BX)(CX*2)
-	VMOVUPS         Z14, 128(BX)(CX*2)
+	VSUBPS          64(AX)(CX*1), Z16, Z6
+	VMOVUPS         Z6, 64(AX)(DX*1)
+	VSUBPS          128(AX)(CX*1), Z17, Z6
+	VMOVUPS         Z6, 128(AX)(DX*1)
+	VADDPS          (AX)(CX*4), Z15, Z6
+	VMOVUPS         Z6, (AX)(DX*2)
+	VADDPS          64(AX)(CX*4), Z16, Z6
+	VMOVUPS         Z6, 64(AX)(DX*2)
+	VADDPS          128(AX)(CX*4), Z17, Z6
+	VMOVUPS         Z6, 128(AX)(DX*2)
 	ADDQ            $0x20, SI
 	ADDQ            $0x20, R8
 	ADDQ            $0x20, R9
@@ -8937,203 +9021,108 @@ loop:
 	ADDQ            $0x20, R14
 	ADDQ            $0x20, R15
 	ADDQ            $0x000000c0, AX
-	ADDQ            $0x000000c0, BX
 	SUBQ            $0x08, k+16(FP)
 	JNZ             loop
 	VZEROUPPER
 	RET
 
-DATA panelOrder<>+0(SB)/4, $0x00000000
-DATA panelOrder<>+4(SB)/4, $0x00000008
-DATA panelOrder<>+8(SB)/4, $0x00000010
-DATA panelOrder<>+12(SB)/4, $0x00000018
-DATA panelOrder<>+16(SB)/4, $0x00000000
-DATA panelOrder<>+20(SB)/4, $0x00000000
-DATA panelOrder<>+24(SB)/4, $0x00000001
-DATA panelOrder<>+28(SB)/4, $0x00000009
-DATA panelOrder<>+32(SB)/4, $0x00000011
-DATA panelOrder<>+36(SB)/4, $0x00000019
-DATA panelOrder<>+40(SB)/4, $0x00000000
-DATA panelOrder<>+44(SB)/4, $0x00000000
-DATA panelOrder<>+48(SB)/4, $0x00000002
-DATA panelOrder<>+52(SB)/4, $0x0000000a
-DATA panelOrder<>+56(SB)/4, $0x00000012
-DATA panelOrder<>+60(SB)/4, $0x0000001a
-DATA panelOrder<>+64(SB)/4, $0x00000000
-DATA panelOrder<>+68(SB)/4, $0x00000000
-DATA panelOrder<>+72(SB)/4, $0x00000003
-DATA panelOrder<>+76(SB)/4, $0x0000000b
-DATA panelOrder<>+80(SB)/4, $0x00000013
-DATA panelOrder<>+84(SB)/4, $0x0000001b
-DATA panelOrder<>+88(SB)/4, $0x00000000
-DATA panelOrder<>+92(SB)/4, $0x00000000
-DATA panelOrder<>+96(SB)/4, $0x00000004
-DATA panelOrder<>+100(SB)/4, $0x0000000c
-DATA panelOrder<>+104(SB)/4, $0x00000014
-DATA panelOrder<>+108(SB)/4, $0x0000001c
-DATA panelOrder<>+112(SB)/4, $0x00000000
-DATA panelOrder<>+116(SB)/4, $0x00000000
-DATA panelOrder<>+120(SB)/4, $0x00000005
-DATA panelOrder<>+124(SB)/4, $0x0000000d
-DATA panelOrder<>+128(SB)/4, $0x00000015
-DATA panelOrder<>+132(SB)/4, $0x0000001d
-DATA panelOrder<>+136(SB)/4, $0x00000000
-DATA panelOrder<>+140(SB)/4, $0x00000000
-DATA panelOrder<>+144(SB)/4, $0x00000006
-DATA panelOrder<>+148(SB)/4, $0x0000000e
-DATA panelOrder<>+152(SB)/4, $0x00000016
-DATA panelOrder<>+156(SB)/4, $0x0000001e
-DATA panelOrder<>+160(SB)/4, $0x00000000
-DATA panelOrder<>+164(SB)/4, $0x00000000
-DATA panelOrder<>+168(SB)/4, $0x00000007
-DATA panelOrder<>+172(SB)/4, $0x0000000f
-DATA panelOrder<>+176(SB)/4, $0x00000017
-DATA panelOrder<>+180(SB)/4, $0x0000001f
-DATA panelOrder<>+184(SB)/4, $0x00000000
-DATA panelOrder<>+188(SB)/4, $0x00000000
-DATA panelOrder<>+192(SB)/4, $0x00000000
-DATA panelOrder<>+196(SB)/4, $0x00000001
-DATA panelOrder<>+200(SB)/4, $0x00000002
-DATA panelOrder<>+204(SB)/4, $0x00000003
-DATA panelOrder<>+208(SB)/4, $0x00000010
-DATA panelOrder<>+212(SB)/4, $0x00000018
-DATA panelOrder<>+216(SB)/4, $0x00000006
-DATA panelOrder<>+220(SB)/4, $0x00000007
-DATA panelOrder<>+224(SB)/4, $0x00000008
-DATA panelOrder<>+228(SB)/4, $0x00000009
-DATA panelOrder<>+232(SB)/4, $0x00000011
-DATA panelOrder<>+236(SB)/4, $0x00000019
-DATA panelOrder<>+240(SB)/4, $0x0000000c
-DATA panelOrder<>+244(SB)/4, $0x0000000d
-DATA panelOrder<>+248(SB)/4, $0x0000000e
-DATA panelOrder<>+252(SB)/4, $0x0000000f
-DATA panelOrder<>+256(SB)/4, $0x00000012
-DATA panelOrder<>+260(SB)/4, $0x0000001a
-DATA panelOrder<>+264(SB)/4, $0x00000002
-DATA panelOrder<>+268(SB)/4, $0x00000003
-DATA panelOrder<>+272(SB)/4, $0x00000004
-DATA panelOrder<>+276(SB)/4, $0x00000005
-DATA panelOrder<>+280(SB)/4, $0x00000013
-DATA panelOrder<>+284(SB)/4, $0x0000001b
-DATA panelOrder<>+288(SB)/4, $0x00000008
-DATA panelOrder<>+292(SB)/4, $0x00000009
-DATA panelOrder<>+296(SB)/4, $0x0000000a
-DATA panelOrder<>+300(SB)/4, $0x0000000b
-DATA panelOrder<>+304(SB)/4, $0x00000014
-DATA panelOrder<>+308(SB)/4, $0x0000001c
-DATA panelOrder<>+312(SB)/4, $0x0000000e
-DATA panelOrder<>+316(SB)/4, $0x0000000f
-DATA panelOrder<>+320(SB)/4, $0x00000000
-DATA panelOrder<>+324(SB)/4, $0x00000001
-DATA panelOrder<>+328(SB)/4, $0x00000015
-DATA panelOrder<>+332(SB)/4, $0x0000001d
-DATA panelOrder<>+336(SB)/4, $0x00000004
-DATA panelOrder<>+340(SB)/4, $0x00000005
-DATA panelOrder<>+344(SB)/4, $0x00000006
-DATA panelOrder<>+348(SB)/4, $0x00000007
-DATA panelOrder<>+352(SB)/4, $0x00000016
-DATA panelOrder<>+356(SB)/4, $0x0000001e
-DATA panelOrder<>+360(SB)/4, $0x0000000a
-DATA panelOrder<>+364(SB)/4, $0x0000000b
-DATA panelOrder<>+368(SB)/4, $0x0000000c
-DATA panelOrder<>+372(SB)/4, $0x0000000d
-DATA panelOrder<>+376(SB)/4, $0x00000017
-DATA panelOrder<>+380(SB)/4, $0x0000001f
-GLOBL panelOrder<>(SB), RODATA|NOPTR, $384
-
-// func avx512Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·avx512Sums(SB), NOSPLIT|NOFRAME, $0-168
-	MOVQ x_base+0(FP), AX
-	MOVQ y_base+24(FP), CX
-	MOVQ u_base+48(FP), DX
-	MOVQ v_base+72(FP), BX
-	MOVQ xy_base+96(FP), SI
-	MOVQ ux_base+120(FP), DI
-	MOVQ vy_base+144(FP), R8
-	MOVQ x_len+8(FP), R9
-	XORQ R10, R10
-
-unrolled:
-	CMPQ    R9, $0x00000020
-	JL      single
-	VMOVUPS (AX)(R10*1), Z0
-	VMOVUPS (CX)(R10*1), Z1
-	VMOVUPS (DX)(R10*1), Z2
-	VMOVUPS (BX)(R10*1), Z3
-	VADDPS  Z1, Z0, Z4
-	VMOVUPS Z4, (SI)(R10*1)
-	VADDPS  Z0, Z2, Z4
-	VMOVUPS Z4, (DI)(R10*1)
-	VADDPS  Z1, Z3, Z4
-	VMOVUPS Z4, (R8)(R10*1)
-	VSUBPS  Z1, Z2, Z2
-	VMOVUPS Z2, (DX)(R10*1)
-	VSUBPS  Z0, Z3, Z3
-	VMOVUPS Z3, (BX)(R10*1)
-	VMOVUPS 64(AX)(R10*1), Z0
-	VMOVUPS 64(CX)(R10*1), Z1
-	VMOVUPS 64(DX)(R10*1), Z2
-	VMOVUPS 64(BX)(R10*1), Z3
-	VADDPS  Z1, Z0, Z4
-	VMOVUPS Z4, 64(SI)(R10*1)
-	VADDPS  Z0, Z2, Z4
-	VMOVUPS Z4, 64(DI)(R10*1)
-	VADDPS  Z1, Z3, Z4
-	VMOVUPS Z4, 64(R8)(R10*1)
-	VSUBPS  Z1, Z2, Z2
-	VMOVUPS Z2, 64(DX)(R10*1)
-	VSUBPS  Z0, Z3, Z3
-	VMOVUPS Z3, 64(BX)(R10*1)
-	ADDQ    $0x00000080, R10
-	SUBQ    $0x00000020, R9
-	JMP     unrolled
-
-single:
-	CMPQ    R9, $0x10
-	JL      rest
-	VMOVUPS (AX)(R10*1), Z0
-	VMOVUPS (CX)(R10*1), Z1
-	VMOVUPS (DX)(R10*1), Z2
-	VMOVUPS (BX)(R10*1), Z3
-	VADDPS  Z1, Z0, Z4
-	VMOVUPS Z4, (SI)(R10*1)
-	VADDPS  Z0, Z2, Z4
-	VMOVUPS Z4, (DI)(R10*1)
-	VADDPS  Z1, Z3, Z4
-	VMOVUPS Z4, (R8)(R10*1)
-	VSUBPS  Z1, Z2, Z2
-	VMOVUPS Z2, (DX)(R10*1)
-	VSUBPS  Z0, Z3, Z3
-	VMOVUPS Z3, (BX)(R10*1)
-	ADDQ    $0x40, R10
-	SUBQ    $0x10, R9
-	JMP     single
-
-rest:
-	TESTQ     R9, R9
-	JZ        done
-	MOVL      $-1, R11
-	BZHIL     R9, R11, R11
-	KMOVW     R11, K1
-	VMOVUPS.Z (AX)(R10*1), K1, Z0
-	VMOVUPS.Z (CX)(R10*1), K1, Z1
-	VMOVUPS.Z (DX)(R10*1), K1, Z2
-	VMOVUPS.Z (BX)(R10*1), K1, Z3
-	VADDPS    Z1, Z0, Z4
-	VMOVUPS   Z4, K1, (SI)(R10*1)
-	VADDPS    Z0, Z2, Z4
-	VMOVUPS   Z4, K1, (DI)(R10*1)
-	VADDPS    Z1, Z3, Z4
-	VMOVUPS   Z4, K1, (R8)(R10*1)
-	VSUBPS    Z1, Z2, Z2
-	VMOVUPS   Z2, K1, (DX)(R10*1)
-	VSUBPS    Z0, Z3, Z3
-	VMOVUPS   Z3, K1, (BX)(R10*1)
-
-done:
-	VZEROUPPER
-	RET
+DATA panel_order<>+0(SB)/4, $0x00000000
+DATA panel_order<>+4(SB)/4, $0x00000008
+DATA panel_order<>+8(SB)/4, $0x00000010
+DATA panel_order<>+12(SB)/4, $0x00000018
+DATA panel_order<>+16(SB)/4, $0x00000000
+DATA panel_order<>+20(SB)/4, $0x00000000
+DATA panel_order<>+24(SB)/4, $0x00000001
+DATA panel_order<>+28(SB)/4, $0x00000009
+DATA panel_order<>+32(SB)/4, $0x00000011
+DATA panel_order<>+36(SB)/4, $0x00000019
+DATA panel_order<>+40(SB)/4, $0x00000000
+DATA panel_order<>+44(SB)/4, $0x00000000
+DATA panel_order<>+48(SB)/4, $0x00000002
+DATA panel_order<>+52(SB)/4, $0x0000000a
+DATA panel_order<>+56(SB)/4, $0x00000012
+DATA panel_order<>+60(SB)/4, $0x0000001a
+DATA panel_order<>+64(SB)/4, $0x00000000
+DATA panel_order<>+68(SB)/4, $0x00000000
+DATA panel_order<>+72(SB)/4, $0x00000003
+DATA panel_order<>+76(SB)/4, $0x0000000b
+DATA panel_order<>+80(SB)/4, $0x00000013
+DATA panel_order<>+84(SB)/4, $0x0000001b
+DATA panel_order<>+88(SB)/4, $0x00000000
+DATA panel_order<>+92(SB)/4, $0x00000000
+DATA panel_order<>+96(SB)/4, $0x00000004
+DATA panel_order<>+100(SB)/4, $0x0000000c
+DATA panel_order<>+104(SB)/4, $0x00000014
+DATA panel_order<>+108(SB)/4, $0x0000001c
+DATA panel_order<>+112(SB)/4, $0x00000000
+DATA panel_order<>+116(SB)/4, $0x00000000
+DATA panel_order<>+120(SB)/4, $0x00000005
+DATA panel_order<>+124(SB)/4, $0x0000000d
+DATA panel_order<>+128(SB)/4, $0x00000015
+DATA panel_order<>+132(SB)/4, $0x0000001d
+DATA panel_order<>+136(SB)/4, $0x00000000
+DATA panel_order<>+140(SB)/4, $0x00000000
+DATA panel_order<>+144(SB)/4, $0x00000006
+DATA panel_order<>+148(SB)/4, $0x0000000e
+DATA panel_order<>+152(SB)/4, $0x00000016
+DATA panel_order<>+156(SB)/4, $0x0000001e
+DATA panel_order<>+160(SB)/4, $0x00000000
+DATA panel_order<>+164(SB)/4, $0x00000000
+DATA panel_order<>+168(SB)/4, $0x00000007
+DATA panel_order<>+172(SB)/4, $0x0000000f
+DATA panel_order<>+176(SB)/4, $0x00000017
+DATA panel_order<>+180(SB)/4, $0x0000001f
+DATA panel_order<>+184(SB)/4, $0x00000000
+DATA panel_order<>+188(SB)/4, $0x00000000
+DATA panel_order<>+192(SB)/4, $0x00000000
+DATA panel_order<>+196(SB)/4, $0x00000001
+DATA panel_order<>+200(SB)/4, $0x00000002
+DATA panel_order<>+204(SB)/4, $0x00000003
+DATA panel_order<>+208(SB)/4, $0x00000010
+DATA panel_order<>+212(SB)/4, $0x00000018
+DATA panel_order<>+216(SB)/4, $0x00000006
+DATA panel_order<>+220(SB)/4, $0x00000007
+DATA panel_order<>+224(SB)/4, $0x00000008
+DATA panel_order<>+228(SB)/4, $0x00000009
+DATA panel_order<>+232(SB)/4, $0x00000011
+DATA panel_order<>+236(SB)/4, $0x00000019
+DATA panel_order<>+240(SB)/4, $0x0000000c
+DATA panel_order<>+244(SB)/4, $0x0000000d
+DATA panel_order<>+248(SB)/4, $0x0000000e
+DATA panel_order<>+252(SB)/4, $0x0000000f
+DATA panel_order<>+256(SB)/4, $0x00000012
+DATA panel_order<>+260(SB)/4, $0x0000001a
+DATA panel_order<>+264(SB)/4, $0x00000002
+DATA panel_order<>+268(SB)/4, $0x00000003
+DATA panel_order<>+272(SB)/4, $0x00000004
+DATA panel_order<>+276(SB)/4, $0x00000005
+DATA panel_order<>+280(SB)/4, $0x00000013
+DATA panel_order<>+284(SB)/4, $0x0000001b
+DATA panel_order<>+288(SB)/4, $0x00000008
+DATA panel_order<>+292(SB)/4, $0x00000009
+DATA panel_order<>+296(SB)/4, $0x0000000a
+DATA panel_order<>+300(SB)/4, $0x0000000b
+DATA panel_order<>+304(SB)/4, $0x00000014
+DATA panel_order<>+308(SB)/4, $0x0000001c
+DATA panel_order<>+312(SB)/4, $0x0000000e
+DATA panel_order<>+316(SB)/4, $0x0000000f
+DATA panel_order<>+320(SB)/4, $0x00000000
+DATA panel_order<>+324(SB)/4, $0x00000001
+DATA panel_order<>+328(SB)/4, $0x00000015
+DATA panel_order<>+332(SB)/4, $0x0000001d
+DATA panel_order<>+336(SB)/4, $0x00000004
+DATA panel_order<>+340(SB)/4, $0x00000005
+DATA panel_order<>+344(SB)/4, $0x00000006
+DATA panel_order<>+348(SB)/4, $0x00000007
+DATA panel_order<>+352(SB)/4, $0x00000016
+DATA panel_order<>+356(SB)/4, $0x0000001e
+DATA panel_order<>+360(SB)/4, $0x0000000a
+DATA panel_order<>+364(SB)/4, $0x0000000b
+DATA panel_order<>+368(SB)/4, $0x0000000c
+DATA panel_order<>+372(SB)/4, $0x0000000d
+DATA panel_order<>+376(SB)/4, $0x00000017
+DATA panel_order<>+380(SB)/4, $0x0000001f
+GLOBL panel_order<>(SB), RODATA|NOPTR, $384
 
 // func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 // Requires: AVX, AVX512F, MMX+

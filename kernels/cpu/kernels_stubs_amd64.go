@@ -16,8 +16,8 @@ func avx2Multiply(products *byte, n int, panels int, k int, left *float32, apart
 // avx2RowSquares is strassenVectors.rowSquares.
 func avx2RowSquares(sums *float32, src *byte, stride int, k int)
 
-// avx2Sums is strassenVectors.sums.
-func avx2Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
+// avx2PackPair is strassenVectors.packPair.
+func avx2PackPair(dst *float32, apart int, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 
 // avx2Stream is strassenVectors.stream.
 func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
@@ -72,9 +72,6 @@ func avx2AxpyBF16(y []float32, w *byte, a float32)
 
 // avx2Across6 is vectors.across6.
 func avx2Across6(dst *float32, src *byte, stride int, k int)
-
-// avx2Across6Scaled is strassenVectors.across6.
-func avx2Across6Scaled(dst *float32, src *byte, stride int, k int, scales *float32)
 
 // avx2Scale is vectors.scale.
 func avx2Scale(y []float32, a float32)
@@ -162,9 +159,6 @@ func avx512RowSquares(sums *float32, src *byte, stride int, k int)
 
 // avx512PackPair is strassenVectors.packPair.
 func avx512PackPair(dst *float32, apart int, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
-
-// avx512Sums is strassenVectors.sums.
-func avx512Sums(x []float32, y []float32, u []float32, v []float32, xy []float32, ux []float32, vy []float32)
 
 // avx512Stream is strassenVectors.stream.
 func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)

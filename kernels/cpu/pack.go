@@ -123,29 +123,23 @@ func (f factor) element(i, p int) float32 {
 
 // packLeft writes the panel of rows i to i+count (at most tileRows) of a
 // factor in float32: dst[p·tileRows + r], with zeros where count ends early.
-// The factor's scale is left to the other side; rows have scales of their own, if any.
-func packLeft(v *vectors, dst []float32, f factor, i, count, p0, k int, scales []float32) {
+// The factor's scale is left to the other side.
+func packLeft(v *vectors, dst []float32, f factor, i, count, p0, k int) {
 	if f.along {
 		packLeftAlong(dst, f, i, count, p0, k)
 		return
 	}
 	done := 0
 	if count == tileRows {
-		if done = k &^ 7; done > 0 && scales != nil {
-			v.strassen.across6(&dst[0], &f.at(i, p0)[0], 4*f.stride, done, &scales[0])
-		} else if done > 0 {
+		if done = k &^ 7; done > 0 {
 			v.across6(&dst[0], &f.at(i, p0)[0], 4*f.stride, done)
 		}
 	}
 	rest := dst[done*tileRows : k*tileRows]
 	clear(rest)
 	for r := 0; r < count && len(rest) > 0; r++ {
-		scale := float32(1)
-		if scales != nil {
-			scale = scales[r]
-		}
 		for p, x := range floats(f.at(i+r, p0+done))[:k-done] {
-			rest[p*tileRows+r] = scale * x
+			rest[p*tileRows+r] = x
 		}
 	}
 }

@@ -201,7 +201,7 @@ func (t *thinProduct) multiply(w *worker, x, weight matrix, alpha float32, i0, m
 			w.tiles(t.v, whole, t.out.cols, k, a, b, t.out.data[i0*t.out.stride:], t.out.stride, alpha, true)
 		}
 		if whole < m {
-			packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, m-whole, p, k, nil)
+			packLeft(t.v, w.private, factor{weights: bytesOf(x)}, i0+whole, m-whole, p, k)
 			w.tiles(t.v, m-whole, t.out.cols, k, packedLeft(w.private, 1, 0, k, 0), b, t.out.data[(i0+whole)*t.out.stride:], t.out.stride, alpha, true)
 		}
 	}

@@ -48,13 +48,8 @@ type strassenVectors struct {
 	// vectors of sixteen.
 	rowSquares func(sums *float32, src *byte, stride, k int)
 	// packPair packs the packedSums of a pair, so many elements apart: k depths, a multiple of
-	// 8, of the first half and of the second, rows times their scales. Where it is nil, across6 and
-	// sums do.
+	// 8, of the first half and of the second, rows times their scales.
 	packPair func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
-	// across6 is vectors.across6 with a factor for each row.
-	across6 func(dst *float32, src *byte, stride, k int, scales *float32)
-	// sums is xy = x + y, ux = u + x, vy = v + y, then u -= y, v -= x.
-	sums func(x, y, u, v, xy, ux, vy []float32)
 	// stream writes the packedSums of a panel of each quarter, k deep, so many elements
 	// apart, past the caches. That memory's last content has been read by all
 	// threads; to call it in from the caches of other cores takes longer than to pack,
@@ -192,52 +187,57 @@ func (x *halves) rightAhead(p, j int) (ahead *byte, step, advance, turn int) {
 	return ahead, step, advance, turn
 }
 
-// rightPrivate is what packRight takes of a worker's memory.
+// rightPrivate is what packRight takes of a worker's memory, and leftSpare what packLeft does.
 func rightPrivate(h int) int { return 4 * halfCols * h }
+func leftSpare(h int) int    { return pairRows * 2 * h }
 
 // packLeft packs the pair of panels from row i on: sum after sum, so many elements
-// apart. scales is room for those of the rows, factors is what undoes them.
-func (x *halves) packLeft(dst []float32, apart, i int, scales, factors []float32) {
+// apart. scales is room for those of the rows, factors is what undoes them, and spare is room for
+// rows that are packed from a copy: those at the edges.
+func (x *halves) packLeft(dst []float32, apart, i int, scales, factors, spare []float32) {
 	x.scale(i, scales, factors)
-	whole := x.v.strassen.packPair != nil && i+pairRows <= x.m
-	for at := 0; at < x.h; {
-		n := x.h - at
-		if whole {
-			t1, from1, n1 := termAt(x.terms, x.p+at)
-			t2, from2, n2 := termAt(x.terms, x.p+x.h+at)
-			if n = min(n, n1, n2) &^ 7; n > 0 {
-				x.v.strassen.packPair(&dst[at*tileRows], apart, n, &t1.left.at(i, from1)[0], 4*t1.left.stride, &t2.left.at(i, from2)[0], 4*t2.left.stride, &scales[0])
-				at += n
-				continue
-			}
-			n = 8 // from one term to the next, or to zeros
-		}
-		x.packQuarters(dst[at*tileRows:], apart, i, at, n, scales)
-		at += n
+	done := 0
+	if i+pairRows <= x.m {
+		done = x.packInPlace(dst, apart, i, scales)
+	}
+	if rest := x.h - done; rest > 0 {
+		rows := bytesOf(x.copyRows(spare, i, done))
+		stride := 4 * rows.stride
+		x.v.strassen.packPair(&dst[done*tileRows], apart, rest, &rows.at(0, 0)[0], stride, &rows.at(0, rest)[0], stride, &scales[0])
 	}
 }
 
-// packQuarters packs any so many depths of a pair, from one of each half on.
-func (x *halves) packQuarters(dst []float32, apart, i, from, depths int, scales []float32) {
-	size := tileRows * depths
-	quarter := func(sum, p, panel int) {
-		to, n := dst[sum*apart:][:size], min(depths, max(0, x.depths(p)-from))
-		first := i + panel*tileRows
-		count := min(tileRows, x.m-first)
-		if count <= 0 {
-			n = 0
+// packInPlace packs depths of both halves, eight at a time, up to where one of them has
+// fewer before its term ends, and returns how many.
+func (x *halves) packInPlace(dst []float32, apart, i int, scales []float32) (done int) {
+	for done < x.h {
+		first, p, n := termAt(x.terms, x.p+done)
+		second, q, m := termAt(x.terms, x.p+x.h+done)
+		n = min(n, m, x.h-done) &^ 7
+		if n == 0 {
+			break
 		}
-		eachTerm(x.terms, p+from, n, func(t *term, first1, at, part int) {
-			packLeft(x.v, to[at*tileRows:], t.left, first, count, first1, part, scales[panel*tileRows:])
-		})
-		clear(to[n*tileRows:])
+		x.v.strassen.packPair(&dst[done*tileRows], apart, n, &first.left.at(i, p)[0], 4*first.left.stride, &second.left.at(i, q)[0], 4*second.left.stride, &scales[0])
+		done += n
 	}
-	quarter(onlyX, x.p, 0)
-	quarter(lessUY, x.p+x.h, 0)
-	quarter(lessVX, x.p, 1)
-	quarter(onlyY, x.p+x.h, 1)
-	at := func(sum int) []float32 { return dst[sum*apart:][:size] }
-	x.v.strassen.sums(at(onlyX), at(onlyY), at(lessUY), at(lessVX), at(sumXY), at(sumUX), at(sumVY))
+	return done
+}
+
+// copyRows copies the depths of both halves, from one on, of a pair of panels, with zeros where
+// there is nothing.
+func (x *halves) copyRows(mem []float32, i, from int) matrix {
+	rest := x.h - from
+	rows := matrix{mem, pairRows, 2 * rest, 2 * rest}
+	clear(mem[:pairRows*2*rest])
+	for half := range 2 {
+		p := x.p + half*x.h
+		eachTerm(x.terms, p+from, max(0, x.depths(p)-from), func(t *term, first, at, n int) {
+			for r := range min(pairRows, x.m-i) {
+				copy(rows.row(r)[half*rest+at:], floats(t.left.at(i+r, first))[:n])
+			}
+		})
+	}
+	return rows
 }
 
 // depths returns how many depths there are of a half that starts at p.
@@ -323,7 +323,7 @@ func strassenNeed(v *vectors, n, depth int) need {
 	h, pairs := half(depth), v.strassen.pairsAtOnce(depth)
 	return need{
 		shared:  strassenCols(n, depth) / blockCols * rightSize(h),
-		private: max(aligned(pairRows)+pairs*(pairRows*blockCols+aligned(pairRows)+leftSize(h)), rightPrivate(h)),
+		private: max(aligned(pairRows)+leftSpare(h)+pairs*(pairRows*blockCols+aligned(pairRows)+leftSize(h)), rightPrivate(h)),
 	}
 }
 
@@ -375,10 +375,11 @@ func (g *strassenMultiply) do(w *worker, task int) {
 	}
 	mem := w.private
 	block, factors, scales := take(&mem, pairs*pairRows*blockCols), take(&mem, pairs*pairRows), take(&mem, pairRows)
+	spare := take(&mem, leftSpare(x.h))
 	clear(block)
 	apart := pairs * tileRows * x.h
 	for pair := range pairs {
-		x.packLeft(mem[pair*tileRows*x.h:], apart, row+pair*pairRows, scales, factors[pair*pairRows:][:pairRows])
+		x.packLeft(mem[pair*tileRows*x.h:], apart, row+pair*pairRows, scales, factors[pair*pairRows:][:pairRows], spare)
 	}
 	asks := g.nextLeft(w.asks[:0], row+m, pairs, (b1-b0)*leftAhead)
 	w.asks = asks

@@ -54,8 +54,9 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 	}
 	rows := v.strassen.lossPairs() * pairRows
 	return need{
-		shared:  aligned(shared),
-		private: max(rows*(halvesWords+blockCols)+halvesWords+2*aligned(rows)+v.strassen.lossPairs()*leftSize(halvesWords/2), rightPrivate(max(h, halvesWords/2))),
+		shared: aligned(shared),
+		private: max(rows*(halvesWords+blockCols)+halvesWords+2*aligned(rows)+leftSpare(halvesWords/2)+v.strassen.lossPairs()*leftSize(halvesWords/2),
+			aligned(pairRows)+leftSpare(h), rightPrivate(max(h, halvesWords/2))),
 	}
 }
 
@@ -91,11 +92,12 @@ func (c *crossEntropy) logitHalves(p int) halves {
 // packPairs packs two panels of X.
 func (c *crossEntropy) packPairs(w *worker, pair int) {
 	x := &c.halves
-	scales := w.private[:pairRows]
+	mem := w.private
+	scales, spare := take(&mem, pairRows), take(&mem, leftSpare(x.h))
 	for p, i := 0, 0; p < c.depth; p, i = p+2*x.h, i+1 {
 		l := c.logitHalves(p)
 		l.packLeft(x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:], x.pairs*tileRows*x.h, pair*pairRows,
-			scales, x.factors[(i*x.pairs+pair)*pairRows:][:pairRows])
+			scales, x.factors[(i*x.pairs+pair)*pairRows:][:pairRows], spare)
 	}
 }
 
@@ -149,6 +151,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 	rows := c.v.strassen.lossPairs() * pairRows
 	z, capped := take(&mem, rows*halvesWords), take(&mem, halvesWords)
 	block, factors, scales := take(&mem, rows*blockCols), take(&mem, rows), take(&mem, pairRows)
+	spare := take(&mem, leftSpare(halvesWords/2))
 	clear(block)
 	packT := x.packT
 	for run := 0; run < c.wordsN; run += halvesWords {
@@ -165,7 +168,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 			g := c.gradHalves(w, t, matrix{z, n, words, halvesWords}, c.words0+run, words)
 			apart := pairs * tileRows * g.h
 			for p := range pairs {
-				g.packLeft(mem[p*tileRows*g.h:], apart, p*pairRows, scales, factors[p*pairRows:][:pairRows])
+				g.packLeft(mem[p*tileRows*g.h:], apart, p*pairRows, scales, factors[p*pairRows:][:pairRows], spare)
 			}
 			for j := 0; j < t.x.cols; j += blockCols {
 				dx := t.dx.data[first*t.dx.stride+j:]

@@ -31,8 +31,7 @@ func packing() {
 		axpy(t)
 	}
 	if !isa.wide() { // six rows fill no wide vector
-		across6(false)
-		across6(true)
+		across6()
 	}
 }
 
@@ -140,14 +139,8 @@ func transpose(t stored, row func(i int) Mem) (out [8]VecVirtual) {
 }
 
 // across6 transposes six rows: four by unpacking pairs of pairs, two by pairs.
-func across6(scaled bool) {
-	var scales Register
-	if scaled {
-		declare("Across6Scaled", "func(dst *float32, src *byte, stride, k int, scales *float32)", "strassenVectors.across6")
-		scales = Load(Param("scales"), GP64())
-	} else {
-		declare("Across6", "func(dst *float32, src *byte, stride, k int)", "vectors.across6")
-	}
+func across6() {
+	declare("Across6", "func(dst *float32, src *byte, stride, k int)", "vectors.across6")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
 	lower := GP64()
@@ -164,12 +157,7 @@ func across6(scaled bool) {
 		if i%3 > 0 {
 			m.Index, m.Scale = stride, uint8(i%3)
 		}
-		if scaled {
-			VBROADCASTSS(Mem{Base: scales, Disp: 4 * i}, r[i])
-			VMULPS(m, r[i], r[i])
-		} else {
-			VMOVUPS(m, r[i])
-		}
+		VMOVUPS(m, r[i])
 	}
 	var t [6]VecVirtual
 	for i := 0; i < 6; i += 2 {

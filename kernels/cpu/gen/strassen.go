@@ -12,26 +12,7 @@ import (
 func strassen() {
 	multiply()
 	rowSquares()
-	if isa.wide() {
-		packPair()
-	}
-
-	s, n := kernel("Sums", "func(x, y, u, v, xy, ux, vy []float32)", "strassenVectors.sums", "x", "y", "u", "v", "xy", "ux", "vy")
-	each(s, n, 2, func(s *vector) {
-		x, y, u, v, sum := s.load("x"), s.load("y"), s.load("u"), s.load("v"), isa.new()
-		VADDPS(y, x, sum)
-		s.store(sum, "xy")
-		VADDPS(x, u, sum)
-		s.store(sum, "ux")
-		VADDPS(y, v, sum)
-		s.store(sum, "vy")
-		VSUBPS(y, u, u)
-		s.store(u, "u")
-		VSUBPS(x, v, v)
-		s.store(v, "v")
-	})
-	end()
-
+	packPair()
 	stream()
 
 	declare("Unload", "func(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)", "strassenVectors.unload")
@@ -71,7 +52,13 @@ func stream() {
 	for i, name := range []string{"x", "y", "u", "v"} {
 		from[i] = Mem{Base: Load(Param(name), GP64())}
 	}
-	places, sums := sumPlaces(Load(Param("sums"), GP64()), Load(Param("apart"), GP64()))
+	sums, apart := Load(Param("sums"), GP64()), Load(Param("apart"), GP64())
+	SHLQ(Imm(2), apart)
+	apart3, later := GP64(), GP64()
+	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
+	LEAQ(Mem{Base: sums, Index: apart, Scale: 4}, later)
+	places := []Mem{{Base: sums}, {Base: sums, Index: apart, Scale: 1}, {Base: sums, Index: apart, Scale: 2}, {Base: sums, Index: apart3, Scale: 1},
+		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}
 	ahead, step, step3, untilTurn := Load(Param("ahead"), GP64()), Load(Param("step"), GP64()), GP64(), GP64()
 	LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
 	MOVQ(I32(cols), untilTurn)
@@ -94,7 +81,7 @@ func stream() {
 			VMOVNTPS(r, places[i].Offset(at))
 		}
 	}
-	for _, r := range append(sums, from[0].Base, from[1].Base, from[2].Base, from[3].Base) {
+	for _, r := range []Register{sums, later, from[0].Base, from[1].Base, from[2].Base, from[3].Base} {
 		ADDQ(Imm(4*cols), r)
 	}
 	DECQ(untilTurn)
@@ -295,82 +282,136 @@ func pairRows(first, stride Register) (row func(i int) Mem, bases []Register) {
 	}, bases
 }
 
-// packPair makes all sums of eight depths at a time without leaving the registers: six rows
-// of eight are three wide vectors, in the rows' order, and in the panel's.
+// packPair makes all sums of eight depths at a time.
 func packPair() {
 	declare("PackPair", "func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)", "strassenVectors.packPair")
-	order := GLOBL("panelOrder", RODATA|NOPTR)
+	t := newTransposer()
+	dst, apart, apart3, fifth := Load(Param("dst"), GP64()), Load(Param("apart"), GP64()), GP64(), GP64()
+	SHLQ(Imm(2), apart)
+	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
+	places := []Mem{{Base: dst}, {Base: dst, Index: apart, Scale: 1}, {Base: dst, Index: apart, Scale: 2}, {Base: dst, Index: apart3, Scale: 1},
+		{Base: dst, Index: apart, Scale: 4}, {Base: fifth}, {Base: dst, Index: apart3, Scale: 2}}
+	inFirst, firstBases := pairRows(Load(Param("first"), GP64()), Load(Param("firstStride"), GP64()))
+	inSecond, secondBases := pairRows(Load(Param("second"), GP64()), Load(Param("secondStride"), GP64()))
+	Label("loop")
+	sum := func(to int, op func(ops ...Op), x []VecVirtual, packed int) {
+		for i, v := range x {
+			out, at := isa.new(), isa.bytes()*i
+			op(places[packed].Offset(at), v, out)
+			VMOVUPS(out, places[to].Offset(at))
+		}
+	}
+	put := func(to int, x []VecVirtual) {
+		for i, v := range x {
+			VMOVUPS(v, places[to].Offset(isa.bytes()*i))
+		}
+	}
+	put(1, t.panel(inFirst, 0)) // X
+	y := t.panel(inSecond, 1)
+	put(4, y)
+	sum(0, VADDPS, y, 1)
+	u := t.panel(inSecond, 0)
+	LEAQ(Mem{Base: dst, Index: apart, Scale: 4}, fifth)
+	ADDQ(apart, fifth)
+	sum(2, VSUBPS, u, 4)
+	sum(5, VADDPS, u, 1)
+	v := t.panel(inFirst, 1)
+	sum(3, VSUBPS, v, 1)
+	sum(6, VADDPS, v, 4)
+	for _, b := range append(firstBases, secondBases...) {
+		ADDQ(Imm(4*8), b)
+	}
+	ADDQ(U32(4*8*rows), dst)
+	SUBQ(Imm(8), place("k"))
+	JNZ(LabelRef("loop"))
+	end()
+}
+
+// transposer makes panels of eight depths: of rows, each times its scale.
+type transposer struct {
+	scales       [rows]VecVirtual // in wide vectors: those of two rows each, of both panels
+	upper, lower [3]VecVirtual    // in wide vectors: what a vector takes from rows 0 to 3, and what from 4 and 5
+}
+
+func newTransposer() *transposer {
+	t := &transposer{}
+	if !isa.wide() {
+		return t
+	}
+	order := GLOBL("panel_order", 24)
 	for i, place := range panelOrder() {
 		DATA(4*i, U32(place))
 	}
 	table := GP64()
 	LEAQ(order, table)
-	var upper, lower [3]VecVirtual // what comes from rows 0 to 3, and what from rows 4 and 5
-	for i := range upper {
-		upper[i], lower[i] = isa.set(Mem{Base: table, Disp: 64 * i}), isa.set(Mem{Base: table, Disp: 64 * (3 + i)})
+	for i := range t.upper {
+		t.upper[i], t.lower[i] = isa.set(Mem{Base: table, Disp: 64 * i}), isa.set(Mem{Base: table, Disp: 64 * (3 + i)})
 	}
 	scales := Load(Param("scales"), GP64())
-	var factors [rows]VecVirtual // of two rows each
-	for i := range factors {
+	for i := range t.scales {
 		hi := YMM()
-		factors[i] = isa.new()
-		VBROADCASTSS(Mem{Base: scales, Disp: 8 * i}, factors[i])
+		t.scales[i] = isa.new()
+		VBROADCASTSS(Mem{Base: scales, Disp: 8 * i}, t.scales[i])
 		VBROADCASTSS(Mem{Base: scales, Disp: 8*i + 4}, hi)
-		VINSERTF64X4(Imm(1), hi, factors[i], factors[i])
+		VINSERTF64X4(Imm(1), hi, t.scales[i], t.scales[i])
 	}
-	dst, apart := Load(Param("dst"), GP64()), Load(Param("apart"), GP64())
-	places, sums := sumPlaces(dst, apart)
-	inFirst, firstBases := pairRows(Load(Param("first"), GP64()), Load(Param("firstStride"), GP64()))
-	inSecond, secondBases := pairRows(Load(Param("second"), GP64()), Load(Param("secondStride"), GP64()))
+	return t
+}
 
-	Label("loop")
-	quarter := func(row func(i int) Mem, panel int) (out [3]VecVirtual) {
-		var r [3]VecVirtual
-		for i := range r {
-			r[i] = isa.new()
-			VBROADCASTF64X4(row(panel*rows+2*i), r[i]) // for its lower half
-			VINSERTF64X4(Imm(1), row(panel*rows+2*i+1), r[i], r[i])
-			VMULPS(factors[panel*rows/2+i], r[i], r[i])
+// panel returns eight depths of a panel, in order.
+func (t *transposer) panel(row func(i int) Mem, panel int) (out []VecVirtual) {
+	if !isa.wide() {
+		return t.narrow(row, panel)
+	}
+	var r [3]VecVirtual
+	for i := range r {
+		r[i] = isa.new()
+		VBROADCASTF64X4(row(panel*rows+2*i), r[i]) // for its lower half
+		VINSERTF64X4(Imm(1), row(panel*rows+2*i+1), r[i], r[i])
+		VMULPS(t.scales[panel*rows/2+i], r[i], r[i])
+	}
+	for i := range r {
+		v := isa.new()
+		VMOVAPS(t.upper[i], v)
+		VPERMI2PS(r[1], r[0], v)
+		VPERMT2PS(r[2], t.lower[i], v)
+		out = append(out, v)
+	}
+	return out
+}
+
+// narrow is panel in AVX2. Within lanes, of depths 0 to 3 and 4 to 7, it makes pairs of rows,
+// and of those vectors in order.
+func (t *transposer) narrow(row func(i int) Mem, panel int) (out []VecVirtual) {
+	var r, pairs [rows]VecVirtual
+	scales := Load(Param("scales"), GP64())
+	for i := range r {
+		r[i] = isa.new()
+		VBROADCASTSS(Mem{Base: scales, Disp: 4 * (panel*rows + i)}, r[i])
+		VMULPS(row(panel*rows+i), r[i], r[i])
+	}
+	for i := 0; i < rows; i += 2 {
+		pairs[i], pairs[i+1] = isa.new(), isa.new()
+		VUNPCKLPS(r[i+1], r[i], pairs[i])
+		VUNPCKHPS(r[i+1], r[i], pairs[i+1])
+	}
+	var lanes []VecVirtual // two depths are three of them
+	for half := range 2 {
+		a, b, c := pairs[half], pairs[2+half], pairs[4+half]
+		x, y, z := isa.new(), isa.new(), isa.new()
+		VUNPCKLPD(b, a, x)
+		VSHUFPD(Imm(0b1010), a, c, y)
+		VUNPCKHPD(c, b, z)
+		lanes = append(lanes, x, y, z)
+	}
+	for _, which := range []uint64{0x20, 0x31} {
+		for i := 0; i < rows; i += 2 {
+			v := isa.new()
+			VPERM2F128(Imm(which), lanes[i+1], lanes[i], v)
+			out = append(out, v)
 		}
-		for i := range out {
-			out[i] = isa.new()
-			VMOVAPS(upper[i], out[i])
-			VPERMI2PS(r[1], r[0], out[i])
-			VPERMT2PS(r[2], lower[i], out[i])
-		}
-		return out
 	}
-	put := func(sum int, x [3]VecVirtual) {
-		for i, v := range x {
-			VMOVUPS(v, places[sum].Offset(64*i))
-		}
-	}
-	combine := func(op func(ops ...Op), x, y [3]VecVirtual) (out [3]VecVirtual) {
-		for i := range out {
-			out[i] = isa.new()
-			op(y[i], x[i], out[i])
-		}
-		return out
-	}
-	x, y := quarter(inFirst, 0), quarter(inSecond, 1)
-	put(0, combine(VADDPS, x, y))
-	put(1, x)
-	put(4, y)
-	u := quarter(inSecond, 0)
-	put(2, combine(VSUBPS, u, y))
-	put(5, combine(VADDPS, u, x))
-	v := quarter(inFirst, 1)
-	put(3, combine(VSUBPS, v, x))
-	put(6, combine(VADDPS, v, y))
-	for _, b := range append(firstBases, secondBases...) {
-		ADDQ(Imm(32), b)
-	}
-	for _, b := range sums {
-		ADDQ(U32(4*8*rows), b)
-	}
-	SUBQ(Imm(8), place("k"))
-	JNZ(LabelRef("loop"))
-	end()
+	return out
 }
 
 // panelOrder returns the places of the elements of three vectors: in vectors of rows 0 and
@@ -386,16 +427,6 @@ func panelOrder() []uint32 {
 		}
 	}
 	return append(upper, lower...)
-}
-
-// sumPlaces returns where the packedSums lie, by way of some registers.
-func sumPlaces(first, apart Register) (places []Mem, bases []Register) {
-	SHLQ(Imm(2), apart)
-	apart3, later := GP64(), GP64()
-	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
-	LEAQ(Mem{Base: first, Index: apart, Scale: 4}, later)
-	return []Mem{{Base: first}, {Base: first, Index: apart, Scale: 1}, {Base: first, Index: apart, Scale: 2}, {Base: first, Index: apart3, Scale: 1},
-		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}, []Register{first, later}
 }
 
 func load(name string, r Register) { MOVQ(place(name), r) }
