@@ -65,7 +65,7 @@ func wide(v vectors) vectors {
 	// On Sapphire Rapids large tiles take 4 to 15 % off packed products, on Zen 5 nothing.
 	v.tilePackedLarge, v.large = avx512TilePackedLarge, !bringsHalves
 	s := *v.strassen
-	s.rowSquares, s.packPair, s.stream, s.multiply, s.unload = avx512RowSquares, avx512PackPair, avx512Stream, avx512Multiply, avx512Unload
+	s.rowSquares, s.packPair, s.stream, s.multiply = avx512RowSquares, avx512PackPair, avx512Stream, avx512Multiply
 	v.strassen = &s
 	v.across = perType(avx512AcrossF32, avx512AcrossF16, avx512AcrossBF16)
 	v.along = perType(avx512AlongF32, avx512AlongF16, avx512AlongBF16)
@@ -99,7 +99,7 @@ var avx2 = vectors{
 	outer:      avx2Outer,
 	outerApart: 12,
 	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth) }, cache: secondCache() * 5 / 8,
-		rowSquares: avx2RowSquares, packPair: avx2PackPair, stream: avx2Stream, multiply: avx2Multiply, unload: avx2Unload},
+		rowSquares: avx2RowSquares, packPair: avx2PackPair, stream: avx2Stream, multiply: avx2Multiply},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6: avx2Across6,
 	along:   perType(avx2AlongF32, avx2AlongF16, avx2AlongBF16),

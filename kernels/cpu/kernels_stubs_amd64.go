@@ -11,7 +11,7 @@ func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha fl
 func avx2Tile(k int, a *float32, arow int, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 // avx2Multiply is strassenVectors.multiply.
-func avx2Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, far *byte)
+func avx2Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
 
 // avx2RowSquares is strassenVectors.rowSquares.
 func avx2RowSquares(sums *float32, src *byte, stride int, k int)
@@ -21,9 +21,6 @@ func avx2PackPair(dst *float32, apart int, k int, first *byte, firstStride int, 
 
 // avx2Stream is strassenVectors.stream.
 func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
-
-// avx2Unload is strassenVectors.unload.
-func avx2Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
 
 // avx2Outer is vectors.outer.
 func avx2Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
@@ -152,7 +149,7 @@ func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep in
 func avx512TileTall(k int, a *float32, arow int, astep int, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 // avx512Multiply is strassenVectors.multiply.
-func avx512Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, far *byte)
+func avx512Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
 
 // avx512RowSquares is strassenVectors.rowSquares.
 func avx512RowSquares(sums *float32, src *byte, stride int, k int)
@@ -162,9 +159,6 @@ func avx512PackPair(dst *float32, apart int, k int, first *byte, firstStride int
 
 // avx512Stream is strassenVectors.stream.
 func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
-
-// avx512Unload is strassenVectors.unload.
-func avx512Unload(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
 
 // avx512Outer is vectors.outer.
 func avx512Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)

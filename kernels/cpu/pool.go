@@ -39,13 +39,11 @@ type worker struct {
 	end     int64
 	slot    atomic.Uint32
 	wake    chan struct{}
-	private []float32 // scratch of this worker, for the operation in flight
-	edge    []float32 // one micro-tile
-	wide    []float32 // [tileCols, wideCols], decoded
-	term    [1]term   // of a product within a task
-
-	ahead [packedSums]rowsAhead // what products of halves ask for
-	asks  []rowsAhead           // what they will, within a task
+	private []float32               // scratch of this worker, for the operation in flight
+	edge    []float32               // one micro-tile
+	wide    []float32               // [tileCols, wideCols], decoded
+	term    [1]term                 // of a product within a task
+	asks    [][packedSums]rowsAhead // of products of halves, by block
 }
 
 // The states of a worker's slot. The caller offers a job; the worker takes

@@ -18,7 +18,7 @@ import (
 //
 // As in Huang, Smith, Henry and van de Geijn (2016) sums exist only as packed
 // panels, and the micro-kernel adds its tile to both places; those are in a block
-// of C that stays in the cache, and is moved to C when it is finished. The halves lie
+// that stays in the cache, but for the last product of each, which goes to C. The halves lie
 // as suits the panels: of rows, every other panel; of columns, every other two; of the
 // depth, the first and the second half of a block. There is one level: two would
 // multiply the rounding errors of one, which are those of a plain sum about twice as long.
@@ -57,14 +57,13 @@ type strassenVectors struct {
 	// depth for four places, a step apart; the next four are so far on as advance says, and
 	// after tileCols depths by turn more.
 	stream func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)
-	// multiply adds n products, strassenProduct after strassenProduct, each of so many panels of a sum of the left factor, packed and
-	// k deep, with one of the right factor, to a block. Sums of the left factor are so many
-	// elements apart; those of the right follow each other, and it asks for what comes after.
-	// For each panel it also asks for what far, rowsAhead for each product, says.
-	multiply func(products *byte, n, panels, k int, left *float32, apart int, right, block *float32, far *byte)
-	// unload moves rows > 0 of a block to C: each times a factor, plus C's old value
-	// where add is set. It leaves zeros in the block.
-	unload func(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)
+	// multiply computes so many pairs of panels by blockCols columns of the result, c: each row
+	// times its factor, plus c's old value where add is set. It takes n products, strassenProduct
+	// after strassenProduct, of sums of the left factor, packed and k deep, so many
+	// elements apart, with those of the right factor, which follow each other, and asks for
+	// what comes after. For each panel it also asks for what far, rowsAhead for each product,
+	// says. block has blockCols for each row.
+	multiply func(products *byte, n, pairs, k int, left *float32, apart int, right, block, c *float32, ldc int, factors *float32, add bool, far *byte)
 }
 
 // What is packed of a factor: X, Y, U and V are its quarters 11, 22, 12 and 21.
@@ -79,12 +78,24 @@ const (
 	packedSums
 )
 
-// strassenProduct is one of the seven: of a sum of the left factor, added to a block at c, and
-// times sign at d, unless that is negative. Assembly knows the layout.
+// strassenProduct is one of the seven: of a sum of the left factor, added to the places c
+// and, times sign, d of a block, as way says. What is finished then goes to the
+// quarter of the result from (row, col) on. Assembly knows the layout.
 type strassenProduct struct {
 	sum, c, d int
 	sign      float32
+	way       int
+	row, col  int
 }
+
+// The ways: what a product does at its two places.
+const (
+	startBoth = iota // it is the first there
+	startC           // it is the first at c
+	finishD          // it is the last at d
+	finishC          // it is the last at c
+	onlyC            // and has no other place
+)
 
 // Quarters of a block, row by row.
 const (
@@ -96,13 +107,13 @@ const (
 
 // seven are the products, in the order in which the right factor is packed.
 var seven = [packedSums]strassenProduct{
-	sumXY:  {sumXY, block11, block22, 1},
-	onlyX:  {sumVY, block21, block22, -1},
-	lessUY: {onlyX, block12, block22, 1},
-	lessVX: {onlyY, block11, block21, 1},
-	onlyY:  {sumUX, block12, block11, -1},
-	sumUX:  {lessVX, block22, -1, 0},
-	sumVY:  {lessUY, block11, -1, 0},
+	sumXY:  {sum: sumXY, way: startBoth, c: block11, d: block22, sign: 1},
+	onlyX:  {sum: sumVY, way: startC, c: block21, d: block22, sign: -1},
+	lessUY: {sum: onlyX, way: startC, c: block12, d: block22, sign: 1},
+	lessVX: {sum: onlyY, way: finishD, c: block11, d: block21, sign: 1, row: tileRows},
+	onlyY:  {sum: sumUX, way: finishC, c: block12, d: block11, sign: -1, col: halfCols},
+	sumUX:  {sum: lessVX, way: onlyC, c: block22, row: tileRows, col: halfCols},
+	sumVY:  {sum: lessUY, way: onlyC, c: block11},
 }
 
 // halves is a product of sums of halves: of m rows, in depths p to p+2·h of a sum of
@@ -190,6 +201,9 @@ func (x *halves) rightAhead(p, j int) (ahead *byte, step, advance, turn int) {
 // rightPrivate is what packRight takes of a worker's memory, and leftSpare what packLeft does.
 func rightPrivate(h int) int { return 4 * halfCols * h }
 func leftSpare(h int) int    { return pairRows * 2 * h }
+
+// blockSize is what multiply takes for so many pairs.
+func blockSize(pairs int) int { return max(2, pairs) * pairRows * blockCols }
 
 // packLeft packs the pair of panels from row i on: sum after sum, so many elements
 // apart. scales is room for those of the rows, factors is what undoes them, and spare is room for
@@ -301,12 +315,37 @@ type rowsAhead struct {
 	stride, each int
 }
 
-// multiply adds a product to a block of zeros, for so many pairs, which lie in left as
-// packLeft leaves them; a block of columns lies in right. Its parts ask for what is
-// in the worker's ahead.
-func (x *halves) multiply(w *worker, pairs int, left []float32, apart int, right, block []float32) {
-	x.v.strassen.multiply((*byte)(unsafe.Pointer(&seven)), len(seven), pairs, x.h, &left[0], apart, &right[0], &block[0], (*byte)(unsafe.Pointer(&w.ahead)))
+// multiply computes m rows by blockCols columns of the product, c: each row times its
+// factor, plus c's old value where add is set. Rows lie in left as packLeft leaves them, a block
+// of columns in right. block has room for blockCols columns of two pairs and all but the last
+// incomplete one. far is what the products ask for.
+func (x *halves) multiply(m int, left []float32, apart int, right, block, c []float32, ldc int, factors []float32, add bool, far *[packedSums]rowsAhead) {
+	run := func(pairs, from int, c []float32, ldc int, add bool, far *[packedSums]rowsAhead) {
+		x.v.strassen.multiply((*byte)(unsafe.Pointer(&seven)), len(seven), pairs, x.h, &left[from*tileRows*x.h], apart, &right[0],
+			&block[0], &c[0], ldc, &factors[from*pairRows], add, (*byte)(unsafe.Pointer(far)))
+	}
+	whole := m / pairRows
+	if whole > 0 {
+		run(whole, 0, c, ldc, add, far)
+	}
+	if whole*pairRows == m {
+		return
+	}
+	edge := block[pairRows*blockCols:]
+	run(1, whole, edge, blockCols, false, &noRows)
+	for i := whole * pairRows; i < m; i++ {
+		row := c[i*ldc:][:blockCols]
+		if add {
+			x.v.add(row, row, edge)
+		} else {
+			copy(row, edge)
+		}
+		edge = edge[blockCols:]
+	}
 }
+
+// noRows asks for nothing.
+var noRows [packedSums]rowsAhead
 
 // strassen is a gemm by products of halves.
 type strassen gemm
@@ -323,7 +362,7 @@ func strassenNeed(v *vectors, n, depth int) need {
 	h, pairs := half(depth), v.strassen.pairsAtOnce(depth)
 	return need{
 		shared:  strassenCols(n, depth) / blockCols * rightSize(h),
-		private: max(aligned(pairRows)+leftSpare(h)+pairs*(pairRows*blockCols+aligned(pairRows)+leftSize(h)), rightPrivate(h)),
+		private: max(aligned(pairRows)+leftSpare(h)+blockSize(pairs)+pairs*(aligned(pairRows)+leftSize(h)), rightPrivate(h)),
 	}
 }
 
@@ -374,51 +413,37 @@ func (g *strassenMultiply) do(w *worker, task int) {
 		add = true
 	}
 	mem := w.private
-	block, factors, scales := take(&mem, pairs*pairRows*blockCols), take(&mem, pairs*pairRows), take(&mem, pairRows)
+	block, factors, scales := take(&mem, blockSize(pairs)), take(&mem, pairs*pairRows), take(&mem, pairRows)
 	spare := take(&mem, leftSpare(x.h))
-	clear(block)
 	apart := pairs * tileRows * x.h
 	for pair := range pairs {
 		x.packLeft(mem[pair*tileRows*x.h:], apart, row+pair*pairRows, scales, factors[pair*pairRows:][:pairRows], spare)
 	}
-	asks := g.nextLeft(w.asks[:0], row+m, pairs, (b1-b0)*leftAhead)
-	w.asks = asks
+	w.asks = g.nextLeft(w.asks[:0], row+m, pairs, b1-b0)
 	for b := b0; b < b1; b++ {
 		c := g.c[row*g.ldc+g.j0+b*blockCols:]
-		clear(w.ahead[copy(w.ahead[:leftAhead], asks):])
-		asks = asks[min(leftAhead, len(asks)):]
-		w.askForC(c, g.ldc, pairs)
-		x.multiply(w, pairs, mem, apart, g.packB[b*rightSize(x.h):], block)
-		g.v.strassen.unload(&c[0], g.ldc, &block[0], m, &factors[0], add)
+		x.multiply(m, mem, apart, g.packB[b*rightSize(x.h):], block, c, g.ldc, factors, add, &w.asks[b-b0])
 	}
 }
 
-// leftAhead products ask for the left factor's next rows, the others for those of C, to
-// which the block is moved after them.
-const leftAhead = 3
-
-// askForC has the last products of some pairs ask for C.
-func (w *worker) askForC(c []float32, ldc, pairs int) {
-	const each = pairRows / (packedSums - leftAhead)
-	for n := range w.ahead[leftAhead:] {
-		w.ahead[leftAhead+n] = rowsAhead{&c[min(n*each*pairs*ldc, len(c)-1)], ldc, each}
-	}
-}
-
-// nextLeft lists the rows from one on, which the next task packs, in at most so many parts where
-// that is enough for all of them. There may be fewer rows than it takes for granted,
+// nextLeft lists for so many blocks the rows from one on, which the next task packs, all of
+// them where there are enough products. There may be fewer rows than it takes for granted,
 // and less to a row in its last columns: what is asked for in vain does no harm.
-func (g *strassenMultiply) nextLeft(list []rowsAhead, row, pairs, parts int) []rowsAhead {
+func (g *strassenMultiply) nextLeft(list [][packedSums]rowsAhead, row, pairs, blocks int) [][packedSums]rowsAhead {
 	x, units := &g.halves, 0 // of blockCols columns
 	n := min(2*x.h, x.depth-x.p)
 	eachTerm(x.terms, x.p, n, func(_ *term, _, _, part int) { units += ceil(part, blockCols) })
-	cuts := max(1, parts/units) // of a unit's rows
-	count := ceil(pairRows, cuts)
+	cuts := max(1, blocks*packedSums/units) // of a unit's rows
+	count, next := ceil(pairRows, cuts), 0
+	for range blocks {
+		list = append(list, noRows)
+	}
 	eachTerm(x.terms, x.p, n, func(t *term, from, _, part int) {
 		for j := from; j < from+part; j += blockCols {
 			for cut := range cuts {
-				if i := row + cut*count*pairs; i < g.m {
-					list = append(list, rowsAhead{&floats(t.left.at(i, j))[0], t.left.stride, count})
+				if i := row + cut*count*pairs; i < g.m && next < blocks*packedSums {
+					list[next/packedSums][next%packedSums] = rowsAhead{&floats(t.left.at(i, j))[0], t.left.stride, count}
+					next++
 				}
 			}
 		}

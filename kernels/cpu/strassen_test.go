@@ -224,39 +224,19 @@ func TestStrassenErrors(t *testing.T) {
 // What products ask for together has to be all that is needed: a gap would show in no
 // result, only as time.
 func TestAskedFor(t *testing.T) {
-	offset := func(base, at *float32) int {
-		return int(uintptr(unsafe.Pointer(at))-uintptr(unsafe.Pointer(base))) / 4
-	}
 	const pairs = 12
-	t.Run("result", func(t *testing.T) {
-		const ldc = 100
-		c := make([]float32, (pairs*pairRows-1)*ldc+blockCols)
-		next, w := 0, &worker{}
-		w.askForC(c, ldc, pairs)
-		for n, p := range w.ahead {
-			if n < leftAhead {
-				continue
-			}
-			if p.stride != ldc || offset(&c[0], p.at) != next*ldc {
-				t.Errorf("product %d asks from %d on, every %d, want row %d", n, offset(&c[0], p.at), p.stride, next)
-			}
-			next += pairs * p.each
-		}
-		if next != pairs*pairRows {
-			t.Errorf("%d rows are asked for, want %d", next, pairs*pairRows)
-		}
-	})
 	t.Run("left", func(t *testing.T) {
 		const rows, row, blocks = 400, pairs * pairRows, 24
 		x, u := matrix{make([]float32, rows*576), rows, 576, 576}, matrix{make([]float32, rows*16), rows, 16, 16}
 		g := &strassenMultiply{m: rows}
 		g.halves = halves{m: rows, depth: 592, h: half(592), terms: []term{{left: factor{weights: bytesOf(x)}, depth: 576}, {left: factor{weights: bytesOf(u)}, depth: 16}}}
 		asked := map[uintptr]bool{}
-		list := g.nextLeft(nil, row, pairs, blocks*leftAhead)
-		if len(list) > blocks*leftAhead {
-			t.Errorf("%d parts for %d products", len(list), blocks*leftAhead)
+		list := g.nextLeft(nil, row, pairs, blocks)
+		if len(list) != blocks {
+			t.Fatalf("lists for %d blocks, want %d", len(list), blocks)
 		}
-		for _, p := range list {
+		for n := range blocks * packedSums {
+			p := list[n/packedSums][n%packedSums]
 			for i := range pairs * p.each {
 				for j := range blockCols {
 					asked[uintptr(unsafe.Pointer(p.at))+uintptr(4*(i*p.stride+j))] = true

@@ -55,7 +55,7 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 	rows := v.strassen.lossPairs() * pairRows
 	return need{
 		shared: aligned(shared),
-		private: max(rows*(halvesWords+blockCols)+halvesWords+2*aligned(rows)+leftSpare(halvesWords/2)+v.strassen.lossPairs()*leftSize(halvesWords/2),
+		private: max(rows*halvesWords+blockSize(v.strassen.lossPairs())+halvesWords+2*aligned(rows)+leftSpare(halvesWords/2)+v.strassen.lossPairs()*leftSize(halvesWords/2),
 			aligned(pairRows)+leftSpare(h), rightPrivate(max(h, halvesWords/2))),
 	}
 }
@@ -150,13 +150,12 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 	mem := w.private
 	rows := c.v.strassen.lossPairs() * pairRows
 	z, capped := take(&mem, rows*halvesWords), take(&mem, halvesWords)
-	block, factors, scales := take(&mem, rows*blockCols), take(&mem, rows), take(&mem, pairRows)
+	block, factors, scales := take(&mem, blockSize(c.v.strassen.lossPairs())), take(&mem, rows), take(&mem, pairRows)
 	spare := take(&mem, leftSpare(halvesWords/2))
-	clear(block)
 	packT := x.packT
 	for run := 0; run < c.wordsN; run += halvesWords {
 		words := min(halvesWords, c.wordsN-run)
-		c.logitsByHalves(w, z, block, pair, pairs, n, run, words)
+		c.logitsByHalves(z, block, pair, pairs, n, run, words)
 		for i := range n {
 			c.soften(z[i*halvesWords:][:words], capped[:words], first+i, c.words0+run)
 		}
@@ -172,10 +171,7 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 			}
 			for j := 0; j < t.x.cols; j += blockCols {
 				dx := t.dx.data[first*t.dx.stride+j:]
-				clear(w.ahead[:leftAhead])
-				w.askForC(dx, t.dx.stride, pairs)
-				g.multiply(w, pairs, mem, apart, packT, block)
-				c.v.strassen.unload(&dx[0], t.dx.stride, &block[0], n, &factors[0], c.words0+run > 0)
+				g.multiply(n, mem, apart, packT, block, dx, t.dx.stride, factors, c.words0+run > 0, &noRows)
 				packT = packT[rightSize(g.h):]
 			}
 		}
@@ -183,16 +179,15 @@ func (c *crossEntropy) forwardHalves(w *worker, task int) {
 }
 
 // logitsByHalves is logits for some pairs of panels.
-func (c *crossEntropy) logitsByHalves(w *worker, z, block []float32, pair, pairs, n, word0, words int) {
+func (c *crossEntropy) logitsByHalves(z, block []float32, pair, pairs, n, word0, words int) {
 	x := &c.halves
 	blocks := ceil(c.depth, 2*x.h)
 	for j := 0; j < words; j += blockCols {
 		for i := range blocks {
 			l := c.logitHalves(i * 2 * x.h)
 			left := x.packX[i*x.pairs*leftSize(x.h)+pair*tileRows*x.h:]
-			clear(w.ahead[:])
-			l.multiply(w, pairs, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block)
-			c.v.strassen.unload(&z[j], halvesWords, &block[0], n, &x.factors[(i*x.pairs+pair)*pairRows], i > 0)
+			l.multiply(n, left, x.pairs*tileRows*x.h, x.packW[((word0+j)/blockCols*blocks+i)*rightSize(x.h):], block, z[j:], halvesWords,
+				x.factors[(i*x.pairs+pair)*pairRows:], i > 0, &noRows)
 		}
 	}
 	c.capRows(z, halvesWords, n, words)

@@ -14,34 +14,6 @@ func strassen() {
 	rowSquares()
 	packPair()
 	stream()
-
-	declare("Unload", "func(c *float32, ldc int, block *float32, rows int, factors *float32, add bool)", "strassenVectors.unload")
-	c, ldc, block := Load(Param("c"), GP64()), Load(Param("ldc"), GP64()), Load(Param("block"), GP64())
-	rows, factors := Load(Param("rows"), GP64()), Load(Param("factors"), GP64())
-	add := Load(Param("add"), GP8())
-	SHLQ(Imm(2), ldc)
-	factor, zero := isa.new(), isa.zeroed()
-	each := func(label string, f func(v VecVirtual, c Mem)) {
-		Label(label)
-		VBROADCASTSS(Mem{Base: factors}, factor)
-		for at := 0; at < blockLine; at += isa.bytes() {
-			v := isa.new()
-			VMOVUPS(Mem{Base: block, Disp: at}, v)
-			VMOVUPS(zero, Mem{Base: block, Disp: at})
-			f(v, Mem{Base: c, Disp: at})
-			VMOVUPS(v, Mem{Base: c, Disp: at})
-		}
-		ADDQ(Imm(4), factors)
-		ADDQ(U32(blockLine), block)
-		ADDQ(ldc, c)
-		DECQ(rows)
-		JNZ(LabelRef(label))
-		end()
-	}
-	TESTB(add, add)
-	JZ(LabelRef("overwrite"))
-	each("adding", func(v VecVirtual, c Mem) { VFMADD213PS(c, factor, v) })
-	each("overwrite", func(v VecVirtual, _ Mem) { VMULPS(factor, v, v) })
 }
 
 // stream writes sums with stores that bypass the caches.
@@ -95,39 +67,43 @@ func stream() {
 	end()
 }
 
-// The layouts of products and rowsAhead, in bytes.
+// The layouts of strassenProduct and rowsAhead, in bytes.
 const (
-	productA, productC, productD, productSign, productSize = 0, 8, 16, 24, 32
-	aheadAt, aheadStride, aheadEach, aheadSize             = 0, 8, 16, 24
+	productSum, productC, productD, productSign, productWay, productRow, productCol, productSize = 0, 8, 16, 24, 32, 40, 48, 56
+
+	aheadAt, aheadStride, aheadEach, aheadSize = 0, 8, 16, 24
 )
 
 // multiply goes through products, and for each down the panels of the left factor: one
-// makes a tile of every other six rows of a block, 6×16, or in wide vectors two make one
+// makes a tile of every other six rows, 6×16, or in wide vectors two make one
 // of 12×32, while there are two.
 func multiply() {
-	declare("Multiply", "func(products *byte, n, panels, k int, left *float32, apart int, right, block *float32, far *byte)", "strassenVectors.multiply")
+	declare("Multiply", "func(products *byte, n, panels, k int, left *float32, apart int, right, block, c *float32, ldc int, factors *float32, add bool, far *byte)", "strassenVectors.multiply")
 	l := &productLoop{product: Load(Param("products"), GP64()), right: Load(Param("right"), GP64()), far: Load(Param("far"), GP64()),
-		a: GP64(), second: GP64(), c: GP64(), d: GP64(), ahead: GP64(), count: GP64(), k: GP64(), b: []Register{GP64()}}
+		a: GP64(), second: GP64(), c: GP64(), d: GP64(), out: GP64(), factor: GP64(), ahead: GP64(), count: GP64(), k: GP64(), b: []Register{GP64()}}
 	if isa.wide() {
 		l.b = append(l.b, GP64())
 	}
-	left, apart := Load(Param("left"), GP64()), Load(Param("apart"), GP64())
-	SHLQ(Imm(2), apart)
+	for _, stride := range []string{"apart", "ldc"} { // in bytes
+		load(stride, l.k)
+		SHLQ(Imm(2), l.k)
+		MOVQ(l.k, place(stride))
+	}
 	width := len(l.b) * cols
 	Label("product")
 	for col := 0; col < 2*cols; col += width {
 		label := func(name string) string { return fmt.Sprint(name, col) }
-		MOVQ(Mem{Base: l.product, Disp: productA}, l.a)
-		IMULQ(apart, l.a)
-		ADDQ(left, l.a)
-		load("block", l.c)
-		MOVQ(Mem{Base: l.product, Disp: productD}, l.d)
-		TESTQ(l.d, l.d)
-		JL(LabelRef(label("one")))
-		LEAQ(Mem{Base: l.c, Index: l.d, Scale: 4, Disp: 4 * col}, l.d)
-		Label(label("one"))
-		MOVQ(Mem{Base: l.product, Disp: productC}, l.ahead)
-		LEAQ(Mem{Base: l.c, Index: l.ahead, Scale: 4, Disp: 4 * col}, l.c)
+		load("apart", l.a)
+		IMULQ(Mem{Base: l.product, Disp: productSum}, l.a)
+		ADDQ(place("left"), l.a)
+		for _, quarter := range []struct {
+			at   Register
+			disp int
+		}{{l.c, productC}, {l.d, productD}} {
+			load("block", quarter.at)
+			MOVQ(Mem{Base: l.product, Disp: quarter.disp}, l.k)
+			LEAQ(Mem{Base: quarter.at, Index: l.k, Scale: 4, Disp: 4 * col}, quarter.at)
+		}
 		load("k", l.ahead)
 		SHLQ(Imm(7), l.ahead) // halfCols columns, which the next product begins with
 		ADDQ(l.right, l.ahead)
@@ -162,7 +138,8 @@ func multiply() {
 // productLoop is where multiply has come to.
 type productLoop struct {
 	product, far, count Register // of a product: it, what to ask for, and panels that are left
-	a, right, c, d      Register // places in the factors, and of the results
+	a, right, c, d      Register // places in the factors, and in the block
+	out, factor         Register // places in the result, and of its rows' factors
 	ahead               Register // of the right factor
 	k, second           Register
 	b                   []Register
@@ -174,6 +151,7 @@ func (l *productLoop) tiles(count, col int, label func(string) string) {
 	if col == 0 {
 		l.ask(count, name)
 	}
+	l.place(count, col, name)
 	load("k", l.k)
 	MOVQ(l.right, l.b[0])
 	p := &panels{a: []Register{l.a}, b: l.b, ahead: l.ahead, lines: count}
@@ -193,26 +171,10 @@ func (l *productLoop) tiles(count, col int, label func(string) string) {
 	if count > 1 {
 		MOVQ(l.second, l.a)
 	}
-	each := func(d Register, sign VecVirtual) {
-		for at := 0; at < count*rows; at += rows {
-			panel := &tile{acc: t.acc[at : at+rows], b: t.b}
-			panel.addTo(sign, l.c, d)
-			for _, r := range []Register{l.c, d} {
-				if r != nil {
-					ADDQ(U32(2*rows*blockLine), r)
-				}
-			}
-		}
+	l.add(t, name)
+	for _, r := range []Register{l.c, l.d} {
+		ADDQ(U32(uint32(2*count*rows*blockLine)), r)
 	}
-	TESTQ(l.d, l.d)
-	JL(LabelRef(name("single")))
-	sign := t.a[0]
-	VBROADCASTSS(Mem{Base: l.product, Disp: productSign}, sign)
-	each(l.d, sign)
-	JMP(LabelRef(name("added")))
-	Label(name("single"))
-	each(nil, nil)
-	Label(name("added"))
 	SUBQ(Imm(uint64(count)), l.count)
 }
 
@@ -236,6 +198,134 @@ func (l *productLoop) ask(count int, name func(string) string) {
 	JNZ(LabelRef(name("ask")))
 	MOVQ(at, Mem{Base: l.far, Disp: aheadAt})
 	Label(name("asked"))
+}
+
+// use is what a product does with a place in the block.
+type use int
+
+const (
+	none   use = iota
+	start      // it is the first there
+	add        // it is added
+	finish     // it is the last, and what comes of it goes to the result
+)
+
+// ways are what products do with the places C and D, as package cpu names them.
+var ways = []struct{ c, d use }{{start, start}, {start, add}, {add, finish}, {finish, add}, {finish, none}}
+
+// firstToFinish is the first way that finishes a place.
+const firstToFinish = 2
+
+// place finds the place of a tile in the result, where it goes there, and asks for it.
+func (l *productLoop) place(count, col int, name func(string) string) {
+	CMPQ(Mem{Base: l.product, Disp: productWay}, Imm(firstToFinish))
+	JL(LabelRef(name("placed")))
+	load("panels", l.out)
+	SUBQ(l.count, l.out)
+	IMUL3Q(Imm(2*rows), l.out, l.out)
+	ADDQ(Mem{Base: l.product, Disp: productRow}, l.out)
+	load("factors", l.factor)
+	LEAQ(Mem{Base: l.factor, Index: l.out, Scale: 4}, l.factor)
+	load("ldc", l.k)
+	IMULQ(l.k, l.out)
+	ADDQ(place("c"), l.out)
+	at := l.b[0]
+	MOVQ(Mem{Base: l.product, Disp: productCol}, at)
+	LEAQ(Mem{Base: l.out, Index: at, Scale: 4, Disp: 4 * col}, l.out)
+	MOVQ(l.out, at)
+	for panel := range count {
+		if panel > 0 {
+			l.skip(at)
+		}
+		for range rows {
+			for line := 0; line < 2*isa.bytes(); line += 64 {
+				PREFETCHT0(Mem{Base: at, Disp: line})
+			}
+			ADDQ(l.k, at)
+		}
+	}
+	Label(name("placed"))
+}
+
+// skip goes over the rows of the other half; k has their distance, and second is spent.
+func (l *productLoop) skip(at Register) {
+	LEAQ(Mem{Base: l.k, Index: l.k, Scale: 2}, l.second)
+	LEAQ(Mem{Base: at, Index: l.second, Scale: 2}, at)
+}
+
+// add adds the sums of a tile to the places of its product, as its way says.
+func (l *productLoop) add(t *tile, name func(string) string) {
+	load("ldc", l.k)
+	for i, way := range ways {
+		next, overwrite := name(fmt.Sprint("way", i+1, "_")), name(fmt.Sprint("overwrite", i, "_"))
+		if i+1 < len(ways) {
+			CMPQ(Mem{Base: l.product, Disp: productWay}, Imm(uint64(i)))
+			JNE(LabelRef(next))
+		}
+		if i >= firstToFinish {
+			CMPB(place("add"), Imm(0))
+			JE(LabelRef(overwrite))
+		}
+		l.addRows(t, way.c, way.d, false)
+		JMP(LabelRef(name("added")))
+		if i >= firstToFinish {
+			Label(overwrite)
+			l.addRows(t, way.c, way.d, true)
+			JMP(LabelRef(name("added")))
+		}
+		if i+1 < len(ways) {
+			Label(next)
+		}
+	}
+	Label(name("added"))
+}
+
+func (l *productLoop) addRows(t *tile, toC, toD use, overwrite bool) {
+	sign, factor, sum := t.a[0], t.a[1], t.b[0]
+	VBROADCASTSS(Mem{Base: l.product, Disp: productSign}, sign)
+	finishes := toC == finish || toD == finish
+	put := func(to use, x VecVirtual, m Mem, j int) {
+		if to == finish {
+			m = Mem{Base: l.out, Disp: isa.bytes() * j}
+			if overwrite {
+				VMULPS(factor, x, x)
+			} else {
+				VFMADD213PS(m, factor, x)
+			}
+		}
+		VMOVUPS(x, m)
+	}
+	for i, row := range t.acc {
+		if finishes {
+			if i == rows {
+				l.skip(l.out)
+				ADDQ(Imm(4*rows), l.factor)
+			}
+			VBROADCASTSS(Mem{Base: l.factor}, factor)
+			ADDQ(Imm(4), l.factor)
+		}
+		for j, acc := range row {
+			at := blockLine*(i+i/rows*rows) + isa.bytes()*j
+			c, d, x := Mem{Base: l.c, Disp: at}, Mem{Base: l.d, Disp: at}, acc
+			if toC != start {
+				x = sum
+				VADDPS(c, acc, x)
+			}
+			put(toC, x, c, j)
+			switch toD {
+			case none:
+				continue
+			case start:
+				VMULPS(sign, acc, acc)
+			default:
+				VFMADD213PS(d, sign, acc)
+			}
+			put(toD, acc, d, j)
+		}
+		if finishes {
+			ADDQ(l.k, l.out)
+		}
+	}
 }
 
 // rowSquares adds up the squares of a pair's rows.

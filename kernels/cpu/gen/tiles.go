@@ -126,22 +126,6 @@ func (t *tile) store(c, ldc Register) {
 	each(func(sum VecVirtual, _ Mem) { VMULPS(alpha, sum, sum) })
 }
 
-// addTo adds the sums at c and, if there is one, times sign at d: tiles of a block.
-func (t *tile) addTo(sign VecVirtual, c, d Register) {
-	sum := t.b[0]
-	for i, row := range t.acc {
-		for j, acc := range row {
-			at := blockLine*i + isa.bytes()*j
-			VADDPS(Mem{Base: c, Disp: at}, acc, sum)
-			VMOVUPS(sum, Mem{Base: c, Disp: at})
-			if d != nil {
-				VFMADD213PS(Mem{Base: d, Disp: at}, sign, acc)
-				VMOVUPS(acc, Mem{Base: d, Disp: at})
-			}
-		}
-	}
-}
-
 // blockLine is the distance between the rows of a block, in bytes.
 const blockLine = 4 * 64
 
