@@ -61,6 +61,7 @@ def options():
     p.add_argument("--venv", type=Path, default=HERE / ".venv", help="where the peers are installed; default: bench/.venv")
     p.add_argument("--blas", default=ctypes.util.find_library("openblas"),
                    help="library that is preloaded for mlx, whose wheel for Linux has the slow reference BLAS; default: OpenBLAS where found")
+    p.add_argument("--avx2", action="store_true", help="none uses AVX-512, as on a processor that has none")
     p.add_argument("--timeout", type=float, default=900, help="seconds after which a run is ended; the steps done count if they suffice")
     p.add_argument("--quick", action="store_true", help="443K weights, 4 steps, 1 round")
     o = p.parse_args()
@@ -80,6 +81,8 @@ def measure(o, work):
     if not shutil.which("go"):
         sys.exit("there is no Go here, and graft, its demo's tokenizer and text are made with it")
     here = machine()  # before this script makes work for it
+    if o.avx2:
+        here["isa"] = [f for f in here["isa"] if not f.startswith(("avx512", "amx"))]
     why_not, pythons = {}, {}
     for stack in o.stacks:
         try:
@@ -146,7 +149,7 @@ def succeed(failure, *command):
 
 def prepare(o, work, python):
     """Builds graft and writes model, adapter and data; returns the job that all stacks are given."""
-    job = JOB | {"steps": o.steps, "threads": threads(), "graft": str(work / "train"), "data": str(work / "train.jsonl")}
+    job = JOB | {"steps": o.steps, "threads": threads(), "isa": "avx2" if o.avx2 else "", "graft": str(work / "train"), "data": str(work / "train.jsonl")}
     demo = work / "demo"
     for command in ["build", "-o", job["graft"], "./cmd/train"], ["run", "./cmd/demo", "-out", demo]:
         subprocess.run(["go", *command], cwd=ROOT, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
@@ -197,7 +200,7 @@ def run(stack, job, pythons, o, folder):
 
 def graft_config(job):
     return {
-        "model": job["model"], "out": job["out"], "threads": job["threads"],
+        "model": job["model"], "out": job["out"], "threads": job["threads"], "isa": job["isa"],
         "data": {"train": job["data"], "mask_prompt": job["mask"], "max_length": job["length"], "too_long": "truncate", "shuffle": False},
         "lora": {"adapter": job["adapter"]},
         "optimizer": {"lr": job["lr"], "betas": job["betas"], "eps": job["eps"], "weight_decay": job["weight_decay"],
@@ -207,13 +210,15 @@ def graft_config(job):
 
 
 def environment(job, folder):
-    """Threads for every library, and caches that start empty: torch's and MLX's of compiled code, graft's of the machine's peaks."""
+    """Threads and instructions for every library, and caches that start empty: torch's and MLX's of compiled code, graft's of the machine's peaks."""
     cache = folder / "cache"
     cache.mkdir()
     n = str(job["threads"])
-    counts = dict.fromkeys(["GOMAXPROCS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], n)
+    settings = dict.fromkeys(["GOMAXPROCS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"], n)
+    if job["isa"]:
+        settings |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TRAIN_")}  # these would change graft's job
-    return inherited | counts | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache),
+    return inherited | settings | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache),
                                   "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 

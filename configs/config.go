@@ -81,6 +81,7 @@ type Config struct {
 	Backend   string `yaml:"backend" harmless:"yes" help:"auto (metal on a Mac with Apple silicon, else cpu), cpu, metal or reference (float64)"`
 	Precision string `yaml:"precision" help:"of activations: float32, or on a GPU bfloat16 or float16; parameters and sums are float32"`
 	Threads   int    `yaml:"threads" harmless:"yes" help:"of the CPU; 0: all that the process may use"`
+	ISA       string `yaml:"isa" harmless:"yes" help:"instruction set of the CPU, one that train doctor names, on which last bits depend; empty: the best"`
 	Profile   bool   `yaml:"profile" harmless:"yes" help:"print where the time went, and write profile.json"`
 }
 

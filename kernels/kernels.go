@@ -49,10 +49,14 @@ type Clock func(i int, d time.Duration)
 
 // Info describes a backend.
 type Info struct {
-	Name    string // "cpu"
-	Detail  string // "2 threads, AVX2", for people
-	Float   DType  // of parameters, their gradients, statistics and optimizer state
-	Threads int    // 0 where the word has no meaning
+	Name   string // "cpu"
+	Detail string // "2 threads, AVX2", for people
+	// Arithmetic names what the last bits of results depend on, besides the shapes: where it is
+	// the same, so are they.
+	Arithmetic string
+
+	Float   DType // of parameters, their gradients, statistics and optimizer state
+	Threads int   // 0 where the word has no meaning
 
 	// Activation is the type of what has a row for each token, where it is
 	// narrower than Float; else 0.

@@ -51,6 +51,12 @@ func (o BackendOptions) open() (b kernels.Backend, why string, err error) {
 	if !ok {
 		return nil, "", fmt.Errorf("precision: there is no %s; float32, bfloat16 and float16 are", o.Precision)
 	}
+	if o.ISA != "" && o.Name == "auto" {
+		o.Name = "cpu"
+	}
+	if o.ISA != "" && o.Name != "cpu" {
+		return nil, "", fmt.Errorf("isa: %s is for backend cpu, not %s", o.ISA, o.Name)
+	}
 	switch o.Name {
 	case "metal":
 		b, err = onMetal(OpenMetal, activations)
@@ -71,7 +77,7 @@ func (o BackendOptions) open() (b kernels.Backend, why string, err error) {
 		return reference.New(), "", nil
 	}
 	if here := cpu.ISAs(); o.ISA != "" && !slices.Contains(here, o.ISA) {
-		return nil, "", fmt.Errorf("instruction set: there is no %s on this machine; %s are", o.ISA, strings.Join(here, ", "))
+		return nil, "", fmt.Errorf("isa: there is no %s on this machine; %s are", o.ISA, strings.Join(here, ", "))
 	}
 	return cpu.New(cpu.Options{Threads: o.Threads, ISA: o.ISA}), why, nil
 }
@@ -96,7 +102,7 @@ func Auto() (b kernels.Backend, why string) {
 // newBackend returns the config's backend. On a Mac it says why auto is not the
 // GPU; elsewhere nobody expects it to be.
 func (t *Trainer) newBackend() (kernels.Backend, error) {
-	b, why, err := BackendOptions{Name: t.cfg.Backend, Precision: t.cfg.Precision, Threads: t.cfg.Threads}.open()
+	b, why, err := BackendOptions{Name: t.cfg.Backend, Precision: t.cfg.Precision, Threads: t.cfg.Threads, ISA: t.cfg.ISA}.open()
 	if why != "" && runtime.GOOS == "darwin" {
 		t.options.Log.Info("the CPU is used: " + why)
 	}

@@ -34,6 +34,11 @@ func TestBackendOptions(t *testing.T) {
 	if _, err := (BackendOptions{Name: "cpu", ISA: "avx1024"}).Open(); err == nil || !strings.Contains(err.Error(), "no avx1024 on this machine; go") {
 		t.Errorf("an instruction set that there is not: %v", err)
 	}
+	for _, name := range []string{"metal", "reference"} {
+		if _, err := (BackendOptions{Name: name, ISA: "go"}).Open(); err == nil || !strings.Contains(err.Error(), "isa: go is for backend cpu, not "+name) {
+			t.Errorf("an instruction set for %s: %v", name, err)
+		}
+	}
 	b, why := Auto()
 	defer b.Close()
 	same, err := BackendOptions{Name: "auto"}.Open()

@@ -32,6 +32,8 @@ type fingerprints struct {
 	Train   string `json:"train"`
 	Valid   string `json:"valid,omitempty"`
 	Backend string `json:"backend"` // and its floating type
+
+	Arithmetic string `json:"arithmetic,omitempty"` // of its last bits; another is no reason to refuse
 }
 
 // The files of a checkpoint, besides those of the adapter or the model.
@@ -44,7 +46,7 @@ const (
 
 func (t *Trainer) fingerprint() fingerprints {
 	info := t.backend.Info()
-	f := fingerprints{Model: t.model.Fingerprint(), Train: t.trainSet.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Activations())}
+	f := fingerprints{Model: t.model.Fingerprint(), Train: t.trainSet.Hash(), Backend: fmt.Sprintf("%s, %v", info.Name, info.Activations()), Arithmetic: info.Arithmetic}
 	if t.validSet != nil {
 		f.Valid = t.validSet.Hash()
 	}
@@ -198,6 +200,9 @@ func (t *Trainer) comparable(c *checkpoints.Checkpoint, p fingerprints) error {
 		if f.old != f.now {
 			errs = append(errs, fmt.Errorf("%s has changed since: it was %s and is now %s", f.what, short(f.old), short(f.now)))
 		}
+	}
+	if was, now := p.Arithmetic, t.prints.Arithmetic; was != now && was != "" && len(errs) == 0 {
+		t.options.Log.Warn("results go on in other last bits than before, so they are not those of an undisturbed run", "before", was, "now", now)
 	}
 	return errors.Join(errs...)
 }

@@ -16,6 +16,7 @@ import (
 
 	"graft/configs"
 	"graft/kernels"
+	"graft/kernels/cpu"
 	"graft/kernels/metal/emulator"
 	"graft/lora"
 	"graft/model/safetensors"
@@ -33,6 +34,7 @@ type job struct {
 	sets   []string
 	ctx    context.Context
 	report io.Writer
+	log    io.Writer
 
 	backend kernels.Backend // in the place of the job's
 }
@@ -58,7 +60,10 @@ func (j job) run(t *testing.T, base string) error {
 	if j.report == nil {
 		j.report = io.Discard
 	}
-	return Run(j.ctx, cfg, Options{Resume: j.resume, Out: j.report, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), backend: j.backend})
+	if j.log == nil {
+		j.log = io.Discard
+	}
+	return Run(j.ctx, cfg, Options{Resume: j.resume, Out: j.report, Log: slog.New(slog.NewTextHandler(j.log, nil)), backend: j.backend})
 }
 
 func (j job) must(t *testing.T, base string) {
@@ -318,6 +323,26 @@ func TestSameBytes(t *testing.T) {
 		j.must(t, "")
 		if !bytes.Equal(adapterBytes(t, j.out), adapterBytes(t, want.out)) {
 			t.Errorf("%v: the final adapter differs", sets)
+		}
+	}
+}
+
+// TestOtherArithmetic goes on with other instructions: that is said, once.
+func TestOtherArithmetic(t *testing.T) {
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"backend=cpu", "train.steps=4", "train.save_every=2"}}
+	j.must(t, "")
+	j.resume = true
+	for _, isa := range cpu.ISAs() {
+		var log bytes.Buffer
+		k := j
+		k.log, k.sets = &log, append([]string{"isa=" + isa}, j.sets...)
+		k.must(t, "")
+		want := 1
+		if isa == cpu.ISAs()[len(cpu.ISAs())-1] { // the best, which it began with
+			want = 0
+		}
+		if said := strings.Count(log.String(), "other last bits"); said != want {
+			t.Errorf("%s: said %d times: %s", isa, said, &log)
 		}
 	}
 }

@@ -106,11 +106,21 @@ func ISAs() []string {
 // Info implements kernels.Backend.
 func (b *Backend) Info() kernels.Info {
 	return kernels.Info{
-		Name:    "cpu",
-		Detail:  fmt.Sprintf("%v, %s", b.pool, b.v.name),
-		Float:   kernels.F32,
-		Threads: len(b.pool.workers),
+		Name:       "cpu",
+		Detail:     fmt.Sprintf("%v, %s", b.pool, b.v.name),
+		Arithmetic: b.v.arithmetic(),
+		Float:      kernels.F32,
+		Threads:    len(b.pool.workers),
 	}
+}
+
+// arithmetic names an instruction set, and whether large products are computed by halves, which
+// is asked for the largest.
+func (v *vectors) arithmetic() string {
+	if large := 1 << 20; useful(v, large, large, large) {
+		return v.name + ", products by halves"
+	}
+	return v.name
 }
 
 // Alloc implements kernels.Backend; the memory lives until Close.

@@ -42,7 +42,7 @@ func New(d Device, o Options) *Backend {
 // Info implements kernels.Backend.
 func (b *Backend) Info() kernels.Info {
 	i := b.device.Info()
-	return kernels.Info{Name: "metal", Detail: i.Name + ", " + i.Detail, Float: kernels.F32, Activation: b.act, ClockCosts: true, Apart: 1, MaxHead: maxHead}
+	return kernels.Info{Name: "metal", Detail: i.Name + ", " + i.Detail, Arithmetic: i.Name, Float: kernels.F32, Activation: b.act, ClockCosts: true, Apart: 1, MaxHead: maxHead}
 }
 
 // Alloc implements kernels.Backend.

@@ -21,7 +21,7 @@ func New() *Backend { return &Backend{} }
 
 // Info implements kernels.Backend.
 func (b *Backend) Info() kernels.Info {
-	return kernels.Info{Name: "reference", Detail: "float64, one thread", Float: kernels.F64, Threads: 1}
+	return kernels.Info{Name: "reference", Detail: "float64, one thread", Arithmetic: "float64", Float: kernels.F64, Threads: 1}
 }
 
 // Alloc implements kernels.Backend.
