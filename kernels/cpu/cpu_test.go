@@ -95,7 +95,10 @@ func narrow(op kernels.Op) kernels.Op {
 			return
 		}
 		if seen[old] == nil {
-			h, _ := kernels.AllocHost(old.Rows * old.Stride * 4)
+			h, _ := kernels.AllocHost((old.Rows + pairRows) * old.Stride * 4)
+			for i := range floats(h) { // what follows is not to be used
+				floats(h)[i] = float32(math.NaN())
+			}
 			n := &kernels.Tensor{Name: old.Name, DType: kernels.F32, Rows: old.Rows, Cols: old.Cols, Stride: old.Stride, Buf: h}
 			n.SetFloat64s(old.Float64s())
 			seen[old] = n

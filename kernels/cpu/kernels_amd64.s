@@ -577,7 +577,7 @@ overwrite:
 	VZEROUPPER
 	RET
 
-// func avx2Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
+// func avx2Multiply(products *byte, n int, pairs int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
 // Requires: AVX, FMA3, MMX+
 TEXT ·avx2Multiply(SB), NOSPLIT|NOFRAME, $0-104
 	MOVQ products+0(FP), AX
@@ -603,7 +603,7 @@ product:
 	MOVQ  k+24(FP), R11
 	SHLQ  $0x07, R11
 	ADDQ  CX, R11
-	MOVQ  panels+16(FP), R12
+	MOVQ  pairs+16(FP), R12
 
 panel0:
 	MOVQ  16(DX), R13
@@ -625,7 +625,7 @@ ask1_0:
 asked1_0:
 	CMPQ       32(AX), $0x02
 	JL         placed1_0
-	MOVQ       panels+16(FP), R9
+	MOVQ       pairs+16(FP), R9
 	SUBQ       R12, R9
 	IMUL3Q     $0x0c, R9, R9
 	ADDQ       40(AX), R9
@@ -1422,12 +1422,12 @@ added1_0:
 	MOVQ   k+24(FP), R11
 	SHLQ   $0x07, R11
 	ADDQ   CX, R11
-	MOVQ   panels+16(FP), R12
+	MOVQ   pairs+16(FP), R12
 
 panel16:
 	CMPQ       32(AX), $0x02
 	JL         placed1_16
-	MOVQ       panels+16(FP), R9
+	MOVQ       pairs+16(FP), R9
 	SUBQ       R12, R9
 	IMUL3Q     $0x0c, R9, R9
 	ADDQ       40(AX), R9
@@ -3930,45 +3930,41 @@ TEXT ·avx2Across6(SB), NOSPLIT|NOFRAME, $0-32
 	ADDQ DX, SI
 
 loop:
-	VMOVUPS      (CX), Y0
-	VMOVUPS      (CX)(DX*1), Y1
-	VMOVUPS      (CX)(DX*2), Y2
-	VMOVUPS      (SI), Y3
-	VMOVUPS      (SI)(DX*1), Y4
-	VMOVUPS      (SI)(DX*2), Y5
-	VUNPCKLPS    Y1, Y0, Y6
-	VUNPCKHPS    Y1, Y0, Y0
-	VUNPCKLPS    Y3, Y2, Y1
-	VUNPCKHPS    Y3, Y2, Y2
-	VUNPCKLPS    Y5, Y4, Y3
-	VUNPCKHPS    Y5, Y4, Y4
-	VUNPCKLPD    Y1, Y6, Y5
-	VUNPCKHPD    Y1, Y6, Y1
-	VMOVUPS      X5, (AX)
-	VEXTRACTF128 $0x01, Y5, 96(AX)
-	VMOVUPS      X1, 24(AX)
-	VEXTRACTF128 $0x01, Y1, 120(AX)
-	VEXTRACTF128 $0x01, Y3, X1
-	VMOVLPS      X3, 16(AX)
-	VMOVHPS      X3, 40(AX)
-	VMOVLPS      X1, 112(AX)
-	VMOVHPS      X1, 136(AX)
-	VUNPCKLPD    Y2, Y0, Y1
-	VUNPCKHPD    Y2, Y0, Y0
-	VMOVUPS      X1, 48(AX)
-	VEXTRACTF128 $0x01, Y1, 144(AX)
-	VMOVUPS      X0, 72(AX)
-	VEXTRACTF128 $0x01, Y0, 168(AX)
-	VEXTRACTF128 $0x01, Y4, X0
-	VMOVLPS      X4, 64(AX)
-	VMOVHPS      X4, 88(AX)
-	VMOVLPS      X0, 160(AX)
-	VMOVHPS      X0, 184(AX)
-	ADDQ         $0x20, CX
-	ADDQ         $0x20, SI
-	ADDQ         $0x000000c0, AX
-	SUBQ         $0x08, BX
-	JNZ          loop
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (CX)(DX*1), Y1
+	VMOVUPS    (CX)(DX*2), Y2
+	VMOVUPS    (SI), Y3
+	VMOVUPS    (SI)(DX*1), Y4
+	VMOVUPS    (SI)(DX*2), Y5
+	VUNPCKLPS  Y1, Y0, Y6
+	VUNPCKHPS  Y1, Y0, Y0
+	VUNPCKLPS  Y3, Y2, Y1
+	VUNPCKHPS  Y3, Y2, Y2
+	VUNPCKLPS  Y5, Y4, Y3
+	VUNPCKHPS  Y5, Y4, Y4
+	VUNPCKLPD  Y1, Y6, Y5
+	VSHUFPD    $0x0a, Y6, Y3, Y6
+	VUNPCKHPD  Y3, Y1, Y1
+	VUNPCKLPD  Y2, Y0, Y3
+	VSHUFPD    $0x0a, Y0, Y4, Y0
+	VUNPCKHPD  Y4, Y2, Y2
+	VPERM2F128 $0x20, Y6, Y5, Y4
+	VPERM2F128 $0x20, Y3, Y1, Y7
+	VPERM2F128 $0x20, Y2, Y0, Y8
+	VPERM2F128 $0x31, Y6, Y5, Y5
+	VPERM2F128 $0x31, Y3, Y1, Y1
+	VPERM2F128 $0x31, Y2, Y0, Y0
+	VMOVUPS    Y4, (AX)
+	VMOVUPS    Y7, 32(AX)
+	VMOVUPS    Y8, 64(AX)
+	VMOVUPS    Y5, 96(AX)
+	VMOVUPS    Y1, 128(AX)
+	VMOVUPS    Y0, 160(AX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x20, SI
+	ADDQ       $0x000000c0, AX
+	SUBQ       $0x08, BX
+	JNZ        loop
 	VZEROUPPER
 	RET
 
@@ -8587,7 +8583,7 @@ overwrite:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
+// func avx512Multiply(products *byte, n int, pairs int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
 // Requires: AVX, AVX512DQ, AVX512F, MMX+
 TEXT ·avx512Multiply(SB), NOSPLIT|NOFRAME, $0-104
 	MOVQ products+0(FP), AX
@@ -8613,7 +8609,7 @@ product:
 	MOVQ  k+24(FP), R11
 	SHLQ  $0x07, R11
 	ADDQ  CX, R11
-	MOVQ  panels+16(FP), R12
+	MOVQ  pairs+16(FP), R12
 
 two0:
 	CMPQ  R12, $0x02
@@ -8638,7 +8634,7 @@ ask2_0:
 asked2_0:
 	CMPQ       32(AX), $0x02
 	JL         placed2_0
-	MOVQ       panels+16(FP), R9
+	MOVQ       pairs+16(FP), R9
 	SUBQ       R12, R9
 	IMUL3Q     $0x0c, R9, R9
 	ADDQ       40(AX), R9
@@ -10170,7 +10166,7 @@ ask1_0:
 asked1_0:
 	CMPQ       32(AX), $0x02
 	JL         placed1_0
-	MOVQ       panels+16(FP), R9
+	MOVQ       pairs+16(FP), R9
 	SUBQ       R12, R9
 	IMUL3Q     $0x0c, R9, R9
 	ADDQ       40(AX), R9

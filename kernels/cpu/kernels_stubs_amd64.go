@@ -11,7 +11,7 @@ func avx2TilePacked(k int, a *float32, b *float32, c *float32, ldc int, alpha fl
 func avx2Tile(k int, a *float32, arow int, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 // avx2Multiply is strassenVectors.multiply.
-func avx2Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
+func avx2Multiply(products *byte, n int, pairs int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
 
 // avx2RowSquares is strassenVectors.rowSquares.
 func avx2RowSquares(sums *float32, src *byte, stride int, k int)
@@ -149,7 +149,7 @@ func avx512TileWide(k int, a *float32, arow int, astep int, b *float32, bstep in
 func avx512TileTall(k int, a *float32, arow int, astep int, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 
 // avx512Multiply is strassenVectors.multiply.
-func avx512Multiply(products *byte, n int, panels int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
+func avx512Multiply(products *byte, n int, pairs int, k int, left *float32, apart int, right *float32, block *float32, c *float32, ldc int, factors *float32, add bool, far *byte)
 
 // avx512RowSquares is strassenVectors.rowSquares.
 func avx512RowSquares(sums *float32, src *byte, stride int, k int)

@@ -39,11 +39,12 @@ type worker struct {
 	end     int64
 	slot    atomic.Uint32
 	wake    chan struct{}
-	private []float32               // scratch of this worker, for the operation in flight
-	edge    []float32               // one micro-tile
-	wide    []float32               // [tileCols, wideCols], decoded
-	term    [1]term                 // of a product within a task
-	asks    [][packedSums]rowsAhead // of products of halves, by block
+	private []float32             // scratch of this worker, for the operation in flight
+	edge    []float32             // one micro-tile
+	wide    []float32             // [tileCols, wideCols], decoded
+	term    [1]term               // of a product within a task
+	after   nextLeft              // of products of halves
+	asks    [packedSums]rowsAhead // of a block of them
 }
 
 // The states of a worker's slot. The caller offers a job; the worker takes

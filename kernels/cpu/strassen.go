@@ -61,8 +61,8 @@ type strassenVectors struct {
 	// times its factor, plus c's old value where add is set. It takes n products, strassenProduct
 	// after strassenProduct, of sums of the left factor, packed and k deep, so many
 	// elements apart, with those of the right factor, which follow each other, and asks for
-	// what comes after. For each panel it also asks for what far, rowsAhead for each product,
-	// says. block has blockCols for each row.
+	// what comes after. For each pair it also asks for what far, rowsAhead for each product,
+	// says, which it moves on. block has blockCols for each row.
 	multiply func(products *byte, n, pairs, k int, left *float32, apart int, right, block, c *float32, ldc int, factors *float32, add bool, far *byte)
 }
 
@@ -80,7 +80,7 @@ const (
 
 // strassenProduct is one of the seven: of a sum of the left factor, added to the places c
 // and, times sign, d of a block, as way says. What is finished then goes to the
-// quarter of the result from (row, col) on. Assembly knows the layout.
+// quarter of the result from (row, col) on. Assembly knows the layout (gen/strassen.go).
 type strassenProduct struct {
 	sum, c, d int
 	sign      float32
@@ -88,7 +88,7 @@ type strassenProduct struct {
 	row, col  int
 }
 
-// The ways: what a product does at its two places.
+// The ways: what a product does at its two places. Assembly has them in this order.
 const (
 	startBoth = iota // it is the first there
 	startC           // it is the first at c
@@ -133,7 +133,7 @@ func useful(v *vectors, m, n, depth int) bool {
 // worthHalves is strassenVectors.worth where memory is outside of a core's own caches,
 // as fitted to measurements: what is saved for a multiply-add of a product is 1; it takes
 // 280 more for an element of the right factor, since 7 quarters are packed of 4, and
-// 170 for one of the left, and 180 to move one of C, for each block of the depth. Few
+// 170 for one of the left, and 180 to add one to C, for each block of the depth. Few
 // rows are too few for many threads, each of which reads all of the right factor.
 func worthHalves(m, n, depth int) bool {
 	block := min(depth, 2*half(depth))
@@ -258,7 +258,8 @@ func (x *halves) copyRows(mem []float32, i, from int) matrix {
 func (x *halves) depths(p int) int { return min(x.h, max(0, x.depth-p)) }
 
 // scale computes powers of two: what makes the elements of each of a pair's rows about 1, and
-// what undoes it: 0 for a row of zeros, which has to give just that.
+// what undoes it: 0 for a row of zeros, which has to give just that. Rows that are not there have
+// the scale 0, and their factors stay as they are.
 func (x *halves) scale(i int, scales, factors []float32) {
 	n, rows := min(2*x.h, x.depth-x.p), min(pairRows, x.m-i)
 	clear(scales)
@@ -307,18 +308,20 @@ func exponent(x float64) int { return int(math.Float64bits(x)>>52) - 1022 }
 // powerOfTwo returns 2^e, a normal number.
 func powerOfTwo(e int) float32 { return math.Float32frombits(uint32(127+e) << 23) }
 
-// rowsAhead are rows of blockCols columns that will be needed: so many for each panel of
-// the product that asks for them. Elsewhere than beside arithmetic, asking takes
-// as long as waiting. Assembly knows the layout.
+// rowsAhead are rows of blockCols columns that will be needed: so many for each pair that
+// goes through the product that asks for them, from an address on, which nothing is read from
+// otherwise. Elsewhere than beside arithmetic, asking takes as long as waiting. Assembly
+// knows the layout (gen/strassen.go).
 type rowsAhead struct {
-	at           *float32
+	at           uintptr
 	stride, each int
 }
 
 // multiply computes m rows by blockCols columns of the product, c: each row times its
 // factor, plus c's old value where add is set. Rows lie in left as packLeft leaves them, a block
-// of columns in right. block has room for blockCols columns of two pairs and all but the last
-// incomplete one. far is what the products ask for.
+// of columns in right. block has room for all whole pairs, and for two at least: an incomplete
+// pair is computed in the first, goes to the second, and is copied from there. far is what the
+// products ask for.
 func (x *halves) multiply(m int, left []float32, apart int, right, block, c []float32, ldc int, factors []float32, add bool, far *[packedSums]rowsAhead) {
 	run := func(pairs, from int, c []float32, ldc int, add bool, far *[packedSums]rowsAhead) {
 		x.v.strassen.multiply((*byte)(unsafe.Pointer(&seven)), len(seven), pairs, x.h, &left[from*tileRows*x.h], apart, &right[0],
@@ -336,7 +339,7 @@ func (x *halves) multiply(m int, left []float32, apart int, right, block, c []fl
 	for i := whole * pairRows; i < m; i++ {
 		row := c[i*ldc:][:blockCols]
 		if add {
-			x.v.add(row, row, edge)
+			x.v.add(row, row, edge[:blockCols])
 		} else {
 			copy(row, edge)
 		}
@@ -350,8 +353,12 @@ var noRows [packedSums]rowsAhead
 // strassen is a gemm by products of halves.
 type strassen gemm
 
-// pairsAtOnce returns how many pairs a task packs, at most.
-func (s *strassenVectors) pairsAtOnce(depth int) int { return max(2, s.cache/4/leftSize(half(depth))) }
+// pairsAtOnce returns how many pairs a task packs, at most; guided may make one of leastPairs.
+func (s *strassenVectors) pairsAtOnce(depth int) int {
+	return max(leastPairs, s.cache/4/leftSize(half(depth)))
+}
+
+const leastPairs = 3
 
 // strassenCols returns how many columns are packed at a time.
 func strassenCols(n, depth int) int {
@@ -419,34 +426,46 @@ func (g *strassenMultiply) do(w *worker, task int) {
 	for pair := range pairs {
 		x.packLeft(mem[pair*tileRows*x.h:], apart, row+pair*pairRows, scales, factors[pair*pairRows:][:pairRows], spare)
 	}
-	w.asks = g.nextLeft(w.asks[:0], row+m, pairs, b1-b0)
+	w.after.set(x, row+m, b1-b0)
 	for b := b0; b < b1; b++ {
+		w.after.part(&w.asks, b-b0, pairs)
 		c := g.c[row*g.ldc+g.j0+b*blockCols:]
-		x.multiply(m, mem, apart, g.packB[b*rightSize(x.h):], block, c, g.ldc, factors, add, &w.asks[b-b0])
+		x.multiply(m, mem, apart, g.packB[b*rightSize(x.h):], block, c, g.ldc, factors, add, &w.asks)
 	}
 }
 
-// nextLeft lists for so many blocks the rows from one on, which the next task packs, all of
-// them where there are enough products. There may be fewer rows than it takes for granted,
-// and less to a row in its last columns: what is asked for in vain does no harm.
-func (g *strassenMultiply) nextLeft(list [][packedSums]rowsAhead, row, pairs, blocks int) [][packedSums]rowsAhead {
-	x, units := &g.halves, 0 // of blockCols columns
-	n := min(2*x.h, x.depth-x.p)
-	eachTerm(x.terms, x.p, n, func(_ *term, _, _, part int) { units += ceil(part, blockCols) })
-	cuts := max(1, blocks*packedSums/units) // of a unit's rows
-	count, next := ceil(pairRows, cuts), 0
-	for range blocks {
-		list = append(list, noRows)
-	}
-	eachTerm(x.terms, x.p, n, func(t *term, from, _, part int) {
-		for j := from; j < from+part; j += blockCols {
-			for cut := range cuts {
-				if i := row + cut*count*pairs; i < g.m && next < blocks*packedSums {
-					list[next/packedSums][next%packedSums] = rowsAhead{&floats(t.left.at(i, j))[0], t.left.stride, count}
-					next++
-				}
-			}
+// nextLeft are the rows of the left factor that the next task packs. Each product asks for so
+// many rows of a pair, in blockCols columns, and all of a task for all of them, where there are
+// enough. There may be less to a row in its last columns: what is asked for in vain does no
+// harm.
+type nextLeft struct {
+	columns [2 * strassenDepth / blockCols]rowsAhead // of the first row
+	n       int                                      // of them
+	each    int
+	rows    int // how many there are
+}
+
+// set is for a task of so many blocks, after which row is the next.
+func (l *nextLeft) set(x *halves, row, blocks int) {
+	l.n, l.rows = 0, x.m-row
+	eachTerm(x.terms, x.p, min(2*x.h, x.depth-x.p), func(t *term, from, _, n int) {
+		for j := from; j < from+n && l.rows > 0 && l.n < len(l.columns); j += blockCols {
+			l.columns[l.n] = rowsAhead{at: uintptr(unsafe.Pointer(&t.left.at(row, j)[0])), stride: t.left.stride}
+			l.n++
 		}
 	})
-	return list
+	l.each = ceil(pairRows, min(pairRows, max(1, blocks*packedSums/max(1, l.n))))
+}
+
+// part is what a block of so many pairs asks for.
+func (l *nextLeft) part(asks *[packedSums]rowsAhead, block, pairs int) {
+	parts := pairRows / l.each
+	for i := range asks {
+		column, row := (block*packedSums+i)/parts, (block*packedSums+i)%parts*l.each*pairs
+		if asks[i] = (rowsAhead{}); column < l.n && row < l.rows {
+			asks[i] = l.columns[column]
+			asks[i].at += uintptr(4 * row * asks[i].stride)
+			asks[i].each = l.each
+		}
+	}
 }

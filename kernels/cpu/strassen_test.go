@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -13,12 +14,12 @@ import (
 )
 
 // TestStrassen goes through incomplete pairs, blocks and halves, several blocks of the
-// depth, and terms that end within a half.
+// depth, and terms that end within either half.
 func TestStrassen(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(1, 2))}
 	types := []kernels.DType{kernels.F32, kernels.BF16, kernels.F16, kernels.F64}
-	for i, s := range [][3]int{{24, 64, 256}, {25, 70, 333}, {35, 200, 1100}, {140, 191, 2200}} {
-		rows, cols, depth, d := s[0], s[1], s[2], types[i]
+	for i, s := range [][3]int{{24, 64, 256}, {25, 70, 333}, {35, 200, 1100}, {140, 191, 2200}, {7, 64, 40}} {
+		rows, cols, depth, d := s[0], s[1], s[2], types[i%4]
 		op := &kernels.Product{Out: m.f("Out", rows, cols), Terms: []kernels.Term{
 			{X: m.f("X", rows, depth), W: m.w(d, cols, depth), Scale: 1},
 			{X: m.f("U", rows, 5), W: m.w(types[(i+1)%4], 5, cols), Transposed: true, Scale: 1.5},
@@ -28,6 +29,8 @@ func TestStrassen(t *testing.T) {
 			op.Add, op.Bias = m.f("Add", rows, cols), m.w(d, 1, cols)
 		case 2:
 			op.Add = op.Out
+		case 3, 4:
+			slices.Reverse(op.Terms)
 		}
 		check(t, fmt.Sprint("product ", s, d), op, 5e-6)
 	}
@@ -225,34 +228,57 @@ func TestStrassenErrors(t *testing.T) {
 // result, only as time.
 func TestAskedFor(t *testing.T) {
 	const pairs = 12
-	t.Run("left", func(t *testing.T) {
-		const rows, row, blocks = 400, pairs * pairRows, 24
-		x, u := matrix{make([]float32, rows*576), rows, 576, 576}, matrix{make([]float32, rows*16), rows, 16, 16}
-		g := &strassenMultiply{m: rows}
-		g.halves = halves{m: rows, depth: 592, h: half(592), terms: []term{{left: factor{weights: bytesOf(x)}, depth: 576}, {left: factor{weights: bytesOf(u)}, depth: 16}}}
-		asked := map[uintptr]bool{}
-		list := g.nextLeft(nil, row, pairs, blocks)
-		if len(list) != blocks {
-			t.Fatalf("lists for %d blocks, want %d", len(list), blocks)
-		}
-		for n := range blocks * packedSums {
-			p := list[n/packedSums][n%packedSums]
-			for i := range pairs * p.each {
-				for j := range blockCols {
-					asked[uintptr(unsafe.Pointer(p.at))+uintptr(4*(i*p.stride+j))] = true
-				}
-			}
-		}
-		for i := row; i < row+pairs*pairRows; i++ {
-			for _, m := range []matrix{x, u} {
-				for j := range m.cols {
-					if !asked[uintptr(unsafe.Pointer(&m.row(i)[j]))] {
-						t.Fatalf("(%d, %d) of %d columns is not asked for", i, j, m.cols)
+	for _, blocks := range []int{8, 9, 24, 31, 90} {
+		t.Run(fmt.Sprint("left ", blocks), func(t *testing.T) {
+			const rows, row = 400, pairs * pairRows
+			x, u := matrix{make([]float32, rows*576), rows, 576, 576}, matrix{make([]float32, rows*16), rows, 16, 16}
+			var next nextLeft
+			next.set(&halves{m: rows, depth: 592, h: half(592), terms: []term{{left: factor{weights: bytesOf(x)}, depth: 576}, {left: factor{weights: bytesOf(u)}, depth: 16}}}, row, blocks)
+			asked := map[uintptr]bool{}
+			for block := range blocks {
+				var asks [packedSums]rowsAhead
+				next.part(&asks, block, pairs)
+				for _, p := range asks {
+					for i := range pairs * p.each {
+						for j := range blockCols {
+							asked[p.at+uintptr(4*(i*p.stride+j))] = true
+						}
 					}
 				}
 			}
-		}
-	})
+			for i := range rows {
+				for _, m := range []matrix{x, u} {
+					for j := range m.cols {
+						needed, here := row <= i && i < row+pairs*pairRows, asked[uintptr(unsafe.Pointer(&m.row(i)[j]))]
+						beyond := m.cols < blockCols // what is asked for there is in the rows that follow
+						if needed && !here || here && !needed && !beyond {
+							t.Fatalf("(%d, %d) of %d columns is asked for: %v", i, j, m.cols, here)
+						}
+					}
+				}
+			}
+		})
+	}
+	for _, v := range halving() {
+		t.Run("moved on "+v.name, func(t *testing.T) {
+			const h, stride = 16, 100
+			for pairs := 1; pairs <= 5; pairs++ {
+				rows := make([]float32, 1<<16)
+				x, far := halves{v: v, h: h}, [packedSums]rowsAhead{}
+				start := uintptr(unsafe.Pointer(&rows[0]))
+				for n := range far {
+					far[n] = rowsAhead{start, stride, n % 3}
+				}
+				x.multiply(pairs*pairRows, make([]float32, pairs*leftSize(h)), pairs*tileRows*h, make([]float32, rightSize(h)), make([]float32, blockSize(pairs)),
+					make([]float32, pairs*pairRows*blockCols), blockCols, make([]float32, pairs*pairRows), false, &far)
+				for n := range far {
+					if moved := int(far[n].at-start) / 4; moved != pairs*(n%3)*stride {
+						t.Errorf("%d pairs: product %d moved %d elements on, want %d", pairs, n, moved, pairs*(n%3)*stride)
+					}
+				}
+			}
+		})
+	}
 	for _, d := range []kernels.DType{kernels.F32, kernels.BF16} {
 		for _, along := range []bool{false, true} {
 			t.Run(fmt.Sprint("right ", d, " along ", along), func(t *testing.T) {

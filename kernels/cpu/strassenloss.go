@@ -13,7 +13,9 @@ const (
 
 // lossPairs returns how many pairs of panels a task has: a block of their logits takes as
 // much of the second cache as they take themselves.
-func (s *strassenVectors) lossPairs() int { return ceil(s.pairsAtOnce(halvesWords), 2) }
+func (s *strassenVectors) lossPairs() int {
+	return max(leastPairs, ceil(s.pairsAtOnce(halvesWords), 2))
+}
 
 // lossHalves is what a crossEntropy has for it.
 type lossHalves struct {
@@ -52,10 +54,11 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 			shared += ceil(words, halvesWords) * t.X.Cols / blockCols * rightSize(halvesWords/2)
 		}
 	}
-	rows := v.strassen.lossPairs() * pairRows
+	pairs = v.strassen.lossPairs() // of a task
+	rows := pairs * pairRows
 	return need{
 		shared: aligned(shared),
-		private: max(rows*halvesWords+blockSize(v.strassen.lossPairs())+halvesWords+2*aligned(rows)+leftSpare(halvesWords/2)+v.strassen.lossPairs()*leftSize(halvesWords/2),
+		private: max(rows*halvesWords+blockSize(pairs)+halvesWords+2*aligned(rows)+leftSpare(halvesWords/2)+pairs*leftSize(halvesWords/2),
 			aligned(pairRows)+leftSpare(h), rightPrivate(max(h, halvesWords/2))),
 	}
 }

@@ -138,56 +138,73 @@ func transpose(t stored, row func(i int) Mem) (out [8]VecVirtual) {
 	return out
 }
 
-// across6 transposes six rows: four by unpacking pairs of pairs, two by pairs.
+// across6 makes panels of eight depths of six rows.
 func across6() {
 	declare("Across6", "func(dst *float32, src *byte, stride, k int)", "vectors.across6")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
-	lower := GP64()
-	LEAQ(Mem{Base: src, Index: stride, Scale: 2}, lower)
-	ADDQ(stride, lower)
+	row, bases := rowsFrom(src, stride, rows)
 	Label("loop")
-	var r [6]VecVirtual
+	var r [rows]VecVirtual
 	for i := range r {
-		r[i] = YMM()
-		m := Mem{Base: src}
-		if i >= 3 {
-			m.Base = lower
-		}
-		if i%3 > 0 {
-			m.Index, m.Scale = stride, uint8(i%3)
-		}
-		VMOVUPS(m, r[i])
+		r[i] = isa.set(row(i))
 	}
-	var t [6]VecVirtual
-	for i := 0; i < 6; i += 2 {
-		t[i], t[i+1] = YMM(), YMM()
-		VUNPCKLPS(r[i+1], r[i], t[i])
-		VUNPCKHPS(r[i+1], r[i], t[i+1])
+	for i, v := range inOrder(r) {
+		VMOVUPS(v, Mem{Base: dst, Disp: isa.bytes() * i})
 	}
-	for half := range 2 {
-		lo, hi := YMM(), YMM() // depths 2·half, 2·half+1 and those plus 4
-		VUNPCKLPD(t[2+half], t[half], lo)
-		VUNPCKHPD(t[2+half], t[half], hi)
-		for j, v := range []VecVirtual{lo, hi} {
-			p := 2*half + j
-			VMOVUPS(v.AsX(), Mem{Base: dst, Disp: 24 * p})
-			VEXTRACTF128(Imm(1), v, Mem{Base: dst, Disp: 24 * (p + 4)})
-		}
-		upper, pairs := XMM(), t[4+half]
-		VEXTRACTF128(Imm(1), pairs, upper)
-		for j, x := range []Register{pairs.AsX(), upper} {
-			p := 2*half + 4*j
-			VMOVLPS(x, Mem{Base: dst, Disp: 24*p + 16})
-			VMOVHPS(x, Mem{Base: dst, Disp: 24*(p+1) + 16})
-		}
+	for _, b := range bases {
+		ADDQ(Imm(4*8), b)
 	}
-	ADDQ(Imm(32), src)
-	ADDQ(Imm(32), lower)
-	ADDQ(U32(192), dst)
+	ADDQ(U32(4*8*rows), dst)
 	SUBQ(Imm(8), k)
 	JNZ(LabelRef("loop"))
 	end()
+}
+
+// rowsFrom returns the places of rows, by way of some registers.
+func rowsFrom(first, stride Register, n int) (row func(i int) Mem, bases []Register) {
+	bases = []Register{first}
+	for i := 3; i < n; i += 3 {
+		b := GP64()
+		LEAQ(Mem{Base: bases[len(bases)-1], Index: stride, Scale: 2}, b)
+		ADDQ(stride, b)
+		bases = append(bases, b)
+	}
+	return func(i int) Mem {
+		m := Mem{Base: bases[i/3]}
+		if i%3 > 0 {
+			m.Index, m.Scale = stride, uint8(i%3)
+		}
+		return m
+	}, bases
+}
+
+// inOrder turns six rows of eight depths into depths of six rows, in AVX2. Within lanes, of
+// depths 0 to 3 and 4 to 7, it makes pairs of rows, and of those vectors in order.
+func inOrder(r [rows]VecVirtual) (out []VecVirtual) {
+	var pairs [rows]VecVirtual
+	for i := 0; i < rows; i += 2 {
+		pairs[i], pairs[i+1] = isa.new(), isa.new()
+		VUNPCKLPS(r[i+1], r[i], pairs[i])
+		VUNPCKHPS(r[i+1], r[i], pairs[i+1])
+	}
+	var lanes []VecVirtual // two depths are three of them
+	for half := range 2 {
+		a, b, c := pairs[half], pairs[2+half], pairs[4+half]
+		x, y, z := isa.new(), isa.new(), isa.new()
+		VUNPCKLPD(b, a, x)
+		VSHUFPD(Imm(0b1010), a, c, y)
+		VUNPCKHPD(c, b, z)
+		lanes = append(lanes, x, y, z)
+	}
+	for _, which := range []uint64{0x20, 0x31} {
+		for i := 0; i < rows; i += 2 {
+			v := isa.new()
+			VPERM2F128(Imm(which), lanes[i+1], lanes[i], v)
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 func along(t stored) {

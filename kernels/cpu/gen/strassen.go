@@ -67,18 +67,18 @@ func stream() {
 	end()
 }
 
-// The layouts of strassenProduct and rowsAhead, in bytes.
+// The layouts of strassenProduct and rowsAhead (../strassen.go), in bytes.
 const (
 	productSum, productC, productD, productSign, productWay, productRow, productCol, productSize = 0, 8, 16, 24, 32, 40, 48, 56
 
 	aheadAt, aheadStride, aheadEach, aheadSize = 0, 8, 16, 24
 )
 
-// multiply goes through products, and for each down the panels of the left factor: one
-// makes a tile of every other six rows, 6×16, or in wide vectors two make one
-// of 12×32, while there are two.
+// multiply goes through products, and for each down the pairs: a panel of a sum of the left
+// factor, one for each pair, makes a tile of every other six rows, 6×16, or in wide vectors two
+// make one of 12×32, while there are two.
 func multiply() {
-	declare("Multiply", "func(products *byte, n, panels, k int, left *float32, apart int, right, block, c *float32, ldc int, factors *float32, add bool, far *byte)", "strassenVectors.multiply")
+	declare("Multiply", "func(products *byte, n, pairs, k int, left *float32, apart int, right, block, c *float32, ldc int, factors *float32, add bool, far *byte)", "strassenVectors.multiply")
 	l := &productLoop{product: Load(Param("products"), GP64()), right: Load(Param("right"), GP64()), far: Load(Param("far"), GP64()),
 		a: GP64(), second: GP64(), c: GP64(), d: GP64(), out: GP64(), factor: GP64(), ahead: GP64(), count: GP64(), k: GP64(), b: []Register{GP64()}}
 	if isa.wide() {
@@ -107,7 +107,7 @@ func multiply() {
 		load("k", l.ahead)
 		SHLQ(Imm(7), l.ahead) // halfCols columns, which the next product begins with
 		ADDQ(l.right, l.ahead)
-		load("panels", l.count)
+		load("pairs", l.count)
 		if isa.wide() {
 			Label(label("two"))
 			CMPQ(l.count, Imm(2))
@@ -137,7 +137,7 @@ func multiply() {
 
 // productLoop is where multiply has come to.
 type productLoop struct {
-	product, far, count Register // of a product: it, what to ask for, and panels that are left
+	product, far, count Register // of a product: it, what to ask for, and pairs that are left
 	a, right, c, d      Register // places in the factors, and in the block
 	out, factor         Register // places in the result, and of its rows' factors
 	ahead               Register // of the right factor
@@ -145,13 +145,13 @@ type productLoop struct {
 	b                   []Register
 }
 
-// tiles takes so many panels, and sets the flags by what is left of them.
+// tiles takes so many pairs, and sets the flags by what is left of them.
 func (l *productLoop) tiles(count, col int, label func(string) string) {
 	name := func(s string) string { return label(fmt.Sprint(s, count, "_")) }
 	if col == 0 {
 		l.ask(count, name)
 	}
-	l.place(count, col, name)
+	l.inResult(count, col, name)
 	load("k", l.k)
 	MOVQ(l.right, l.b[0])
 	p := &panels{a: []Register{l.a}, b: l.b, ahead: l.ahead, lines: count}
@@ -171,14 +171,14 @@ func (l *productLoop) tiles(count, col int, label func(string) string) {
 	if count > 1 {
 		MOVQ(l.second, l.a)
 	}
-	l.add(t, name)
+	l.addTile(t, name)
 	for _, r := range []Register{l.c, l.d} {
 		ADDQ(U32(uint32(2*count*rows*blockLine)), r)
 	}
 	SUBQ(Imm(uint64(count)), l.count)
 }
 
-// ask asks for the rows that rowsAhead has for so many panels, and moves it on.
+// ask asks for the rows that rowsAhead has for so many pairs, and moves it on.
 func (l *productLoop) ask(count int, name func(string) string) {
 	at, stride, row := l.b[0], l.second, l.k
 	MOVQ(Mem{Base: l.far, Disp: aheadEach}, row)
@@ -200,27 +200,27 @@ func (l *productLoop) ask(count int, name func(string) string) {
 	Label(name("asked"))
 }
 
-// use is what a product does with a place in the block.
-type use int
+// placeUse is what a product does with a place in the block.
+type placeUse int
 
 const (
-	none   use = iota
-	start      // it is the first there
-	add        // it is added
-	finish     // it is the last, and what comes of it goes to the result
+	unused   placeUse = iota
+	started           // it is the first there
+	added             // it is added
+	finished          // it is the last, and what comes of it goes to the result
 )
 
-// ways are what products do with the places C and D, as package cpu names them.
-var ways = []struct{ c, d use }{{start, start}, {start, add}, {add, finish}, {finish, add}, {finish, none}}
+// ways are what products do with the places C and D, in the order of ../strassen.go.
+var ways = []struct{ c, d placeUse }{{started, started}, {started, added}, {added, finished}, {finished, added}, {finished, unused}}
 
 // firstToFinish is the first way that finishes a place.
 const firstToFinish = 2
 
-// place finds the place of a tile in the result, where it goes there, and asks for it.
-func (l *productLoop) place(count, col int, name func(string) string) {
+// inResult finds the place of a tile in the result, where it goes there, and asks for it.
+func (l *productLoop) inResult(count, col int, name func(string) string) {
 	CMPQ(Mem{Base: l.product, Disp: productWay}, Imm(firstToFinish))
 	JL(LabelRef(name("placed")))
-	load("panels", l.out)
+	load("pairs", l.out)
 	SUBQ(l.count, l.out)
 	IMUL3Q(Imm(2*rows), l.out, l.out)
 	ADDQ(Mem{Base: l.product, Disp: productRow}, l.out)
@@ -253,8 +253,8 @@ func (l *productLoop) skip(at Register) {
 	LEAQ(Mem{Base: at, Index: l.second, Scale: 2}, at)
 }
 
-// add adds the sums of a tile to the places of its product, as its way says.
-func (l *productLoop) add(t *tile, name func(string) string) {
+// addTile adds the sums of a tile to the places of its product, as its way says.
+func (l *productLoop) addTile(t *tile, name func(string) string) {
 	load("ldc", l.k)
 	for i, way := range ways {
 		next, overwrite := name(fmt.Sprint("way", i+1, "_")), name(fmt.Sprint("overwrite", i, "_"))
@@ -280,12 +280,12 @@ func (l *productLoop) add(t *tile, name func(string) string) {
 	Label(name("added"))
 }
 
-func (l *productLoop) addRows(t *tile, toC, toD use, overwrite bool) {
+func (l *productLoop) addRows(t *tile, toC, toD placeUse, overwrite bool) {
 	sign, factor, sum := t.a[0], t.a[1], t.b[0]
 	VBROADCASTSS(Mem{Base: l.product, Disp: productSign}, sign)
-	finishes := toC == finish || toD == finish
-	put := func(to use, x VecVirtual, m Mem, j int) {
-		if to == finish {
+	finishes := toC == finished || toD == finished
+	put := func(to placeUse, x VecVirtual, m Mem, j int) {
+		if to == finished {
 			m = Mem{Base: l.out, Disp: isa.bytes() * j}
 			if overwrite {
 				VMULPS(factor, x, x)
@@ -307,15 +307,15 @@ func (l *productLoop) addRows(t *tile, toC, toD use, overwrite bool) {
 		for j, acc := range row {
 			at := blockLine*(i+i/rows*rows) + isa.bytes()*j
 			c, d, x := Mem{Base: l.c, Disp: at}, Mem{Base: l.d, Disp: at}, acc
-			if toC != start {
+			if toC != started {
 				x = sum
 				VADDPS(c, acc, x)
 			}
 			put(toC, x, c, j)
 			switch toD {
-			case none:
+			case unused:
 				continue
-			case start:
+			case started:
 				VMULPS(sign, acc, acc)
 			default:
 				VFMADD213PS(d, sign, acc)
@@ -332,7 +332,7 @@ func (l *productLoop) addRows(t *tile, toC, toD use, overwrite bool) {
 func rowSquares() {
 	declare("RowSquares", "func(sums *float32, src *byte, stride, k int)", "strassenVectors.rowSquares")
 	src, stride, k := Load(Param("src"), GP64()), Load(Param("stride"), GP64()), Load(Param("k"), GP64())
-	row, bases := pairRows(src, stride)
+	row, bases := rowsFrom(src, stride, 2*rows)
 	acc := isa.zeros(2 * rows)
 	Label("loop")
 	for i, sum := range acc {
@@ -354,24 +354,6 @@ func rowSquares() {
 	end()
 }
 
-// pairRows returns the places of the rows of two panels, by way of some registers.
-func pairRows(first, stride Register) (row func(i int) Mem, bases []Register) {
-	bases = []Register{first}
-	for i := 3; i < 2*rows; i += 3 {
-		b := GP64()
-		LEAQ(Mem{Base: bases[len(bases)-1], Index: stride, Scale: 2}, b)
-		ADDQ(stride, b)
-		bases = append(bases, b)
-	}
-	return func(i int) Mem {
-		m := Mem{Base: bases[i/3]}
-		if i%3 > 0 {
-			m.Index, m.Scale = stride, uint8(i%3)
-		}
-		return m
-	}, bases
-}
-
 // packPair makes all sums of eight depths at a time.
 func packPair() {
 	declare("PackPair", "func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)", "strassenVectors.packPair")
@@ -381,8 +363,8 @@ func packPair() {
 	LEAQ(Mem{Base: apart, Index: apart, Scale: 2}, apart3)
 	places := []Mem{{Base: dst}, {Base: dst, Index: apart, Scale: 1}, {Base: dst, Index: apart, Scale: 2}, {Base: dst, Index: apart3, Scale: 1},
 		{Base: dst, Index: apart, Scale: 4}, {Base: fifth}, {Base: dst, Index: apart3, Scale: 2}}
-	inFirst, firstBases := pairRows(Load(Param("first"), GP64()), Load(Param("firstStride"), GP64()))
-	inSecond, secondBases := pairRows(Load(Param("second"), GP64()), Load(Param("secondStride"), GP64()))
+	inFirst, firstBases := rowsFrom(Load(Param("first"), GP64()), Load(Param("firstStride"), GP64()), 2*rows)
+	inSecond, secondBases := rowsFrom(Load(Param("second"), GP64()), Load(Param("secondStride"), GP64()), 2*rows)
 	Label("loop")
 	sum := func(to int, op func(ops ...Op), x []VecVirtual, packed int) {
 		for i, v := range x {
@@ -470,38 +452,16 @@ func (t *transposer) panel(row func(i int) Mem, panel int) (out []VecVirtual) {
 	return out
 }
 
-// narrow is panel in AVX2. Within lanes, of depths 0 to 3 and 4 to 7, it makes pairs of rows,
-// and of those vectors in order.
-func (t *transposer) narrow(row func(i int) Mem, panel int) (out []VecVirtual) {
-	var r, pairs [rows]VecVirtual
+// narrow is panel in AVX2.
+func (t *transposer) narrow(row func(i int) Mem, panel int) []VecVirtual {
+	var r [rows]VecVirtual
 	scales := Load(Param("scales"), GP64())
 	for i := range r {
 		r[i] = isa.new()
 		VBROADCASTSS(Mem{Base: scales, Disp: 4 * (panel*rows + i)}, r[i])
 		VMULPS(row(panel*rows+i), r[i], r[i])
 	}
-	for i := 0; i < rows; i += 2 {
-		pairs[i], pairs[i+1] = isa.new(), isa.new()
-		VUNPCKLPS(r[i+1], r[i], pairs[i])
-		VUNPCKHPS(r[i+1], r[i], pairs[i+1])
-	}
-	var lanes []VecVirtual // two depths are three of them
-	for half := range 2 {
-		a, b, c := pairs[half], pairs[2+half], pairs[4+half]
-		x, y, z := isa.new(), isa.new(), isa.new()
-		VUNPCKLPD(b, a, x)
-		VSHUFPD(Imm(0b1010), a, c, y)
-		VUNPCKHPD(c, b, z)
-		lanes = append(lanes, x, y, z)
-	}
-	for _, which := range []uint64{0x20, 0x31} {
-		for i := 0; i < rows; i += 2 {
-			v := isa.new()
-			VPERM2F128(Imm(which), lanes[i+1], lanes[i], v)
-			out = append(out, v)
-		}
-	}
-	return out
+	return inOrder(r)
 }
 
 // panelOrder returns the places of the elements of three vectors: in vectors of rows 0 and

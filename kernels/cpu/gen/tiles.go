@@ -130,7 +130,8 @@ func (t *tile) store(c, ldc Register) {
 const blockLine = 4 * 64
 
 // depths calls steps for as many of the k depths at a time as unroll says, then
-// for one at a time; steps also moves on. label makes names of its own.
+// for one at a time; steps also moves on. label makes the labels' names, which differ where a
+// function has several such loops.
 func depths(label func(name string) string, k Register, unroll int, steps func(n int)) {
 	unrolled, single, done := label("unrolled"), label("one"), label("done")
 	Label(unrolled)
