@@ -118,7 +118,7 @@ func (b *Backend) Info() kernels.Info {
 // is asked for the largest.
 func (v *vectors) arithmetic() string {
 	if large := 1 << 20; useful(v, large, large, large) {
-		return v.name + ", products by halves"
+		return v.name + " with products by halves"
 	}
 	return v.name
 }
