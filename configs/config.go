@@ -22,7 +22,7 @@ import (
 // Config is a training job. A key is harmless if a resumed run computes the
 // same with another value; steps are, if the schedule does not depend on them.
 // (What is behind a name is compared by the trainer: auto and cpu may be the same
-// backend, and a model or data may lie elsewhere.)
+// backend, and a model or data may lie elsewhere. isa changes last bits, which it says.)
 type Config struct {
 	Model string `yaml:"model" harmless:"yes" help:"folder with config.json, weights and tokenizer.json, or one weights file in it"`
 	Out   string `yaml:"out" harmless:"yes" help:"folder of the run; default runs/NAME of the config file"`

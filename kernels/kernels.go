@@ -51,8 +51,8 @@ type Clock func(i int, d time.Duration)
 type Info struct {
 	Name   string // "cpu"
 	Detail string // "2 threads, AVX2", for people
-	// Arithmetic names what the last bits of results depend on, besides the shapes: where it is
-	// the same, so are they.
+	// Arithmetic names what the last bits of results depend on, besides the shapes, as far as
+	// the backend knows: where it is another, so may they be.
 	Arithmetic string
 
 	Float   DType // of parameters, their gradients, statistics and optimizer state

@@ -172,7 +172,8 @@ func (t *Trainer) restore(c *checkpoints.Checkpoint) error {
 	return nil
 }
 
-// comparable refuses to go on with anything that would change the result.
+// comparable refuses to go on with anything that would change the result; where only last bits
+// change, it says so.
 func (t *Trainer) comparable(c *checkpoints.Checkpoint, p fingerprints) error {
 	b, err := c.ReadFile(configFile)
 	if err != nil {

@@ -182,20 +182,19 @@ func (x *halves) packRight(w *worker, dst []float32, j, from, depths int) {
 // their next lines. There may be fewer columns, or depths: what is asked for in vain does no
 // harm. ahead is nil where there are none.
 func (x *halves) rightAhead(p, j int) (ahead *byte, step, advance, turn int) {
-	eachTerm(x.terms, p, 1, func(t *term, first, _, _ int) {
-		f := &t.right
-		if !direct(f.dtype) {
-			return
-		}
-		line, row := f.dtype.Bytes(tileCols), f.dtype.Bytes(f.stride)
-		switch {
-		case f.along && j < f.cols:
-			ahead, step, advance = &f.at(first, j)[0], line, row
-		case !f.along && j < f.rows:
-			ahead, step, advance, turn = &f.at(j, first)[0], row, 4*row, line-blockCols*row
-		}
-	})
-	return ahead, step, advance, turn
+	t, first, _ := termAt(x.terms, p)
+	if t == nil || !direct(t.right.dtype) {
+		return nil, 0, 0, 0
+	}
+	f := &t.right
+	line, row := f.dtype.Bytes(tileCols), f.dtype.Bytes(f.stride)
+	switch {
+	case f.along && j < f.cols:
+		return &f.at(first, j)[0], line, row, 0
+	case !f.along && j < f.rows:
+		return &f.at(j, first)[0], row, 4 * row, line - blockCols*row
+	}
+	return nil, 0, 0, 0
 }
 
 // rightPrivate is what packRight takes of a worker's memory, and leftSpare what packLeft does.

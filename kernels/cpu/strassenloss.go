@@ -54,11 +54,11 @@ func lossHalvesNeed(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) ne
 			shared += ceil(words, halvesWords) * t.X.Cols / blockCols * rightSize(halvesWords/2)
 		}
 	}
-	pairs = v.strassen.lossPairs() // of a task
-	rows := pairs * pairRows
+	atOnce := v.strassen.lossPairs()
+	rows := atOnce * pairRows
 	return need{
 		shared: aligned(shared),
-		private: max(rows*halvesWords+blockSize(pairs)+halvesWords+2*aligned(rows)+leftSpare(halvesWords/2)+pairs*leftSize(halvesWords/2),
+		private: max(rows*halvesWords+blockSize(atOnce)+halvesWords+2*aligned(rows)+leftSpare(halvesWords/2)+atOnce*leftSize(halvesWords/2),
 			aligned(pairRows)+leftSpare(h), rightPrivate(max(h, halvesWords/2))),
 	}
 }

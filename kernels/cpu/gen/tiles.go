@@ -227,12 +227,13 @@ func secondPanel(b []Register) {
 // inPlace walks over factors that lie as they may.
 type inPlace struct {
 	k, astep, arow, ahead, b, bstep, c, ldc Register
-	a                                       []Register // of three rows each
+	a                                       []Register      // by way of which the left factor's rows are found
+	row                                     func(i int) Mem // the place of one
 }
 
 // newInPlace loads the parameters of vectors.tile, or of vectors.tileTall.
 func newInPlace(count int) *inPlace {
-	p := &inPlace{a: []Register{Load(Param("a"), GP64())}}
+	p, a := &inPlace{}, Load(Param("a"), GP64())
 	p.k, p.b = Load(Param("k"), GP64()), Load(Param("b"), GP64())
 	p.c, p.ldc = Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
 	p.arow, p.astep, p.bstep = Load(Param("arow"), GP64()), Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
@@ -240,32 +241,26 @@ func newInPlace(count int) *inPlace {
 		SHLQ(Imm(2), r)
 	}
 	prefetch(count, p.c, p.ldc)
-	for first := 3; first < count; first += 3 {
-		base := GP64()
-		if first == rows {
-			Load(Param("apanel"), base)
-			LEAQ(Mem{Base: p.a[0], Index: base, Scale: 4}, base)
-		} else {
-			LEAQ(Mem{Base: p.a[len(p.a)-1], Index: p.arow, Scale: 2}, base)
-			ADDQ(p.arow, base)
+	p.row, p.a = rowsFrom(a, p.arow, rows)
+	if count > rows {
+		panel, upper := GP64(), p.row
+		Load(Param("apanel"), panel)
+		LEAQ(Mem{Base: a, Index: panel, Scale: 4}, panel)
+		lower, bases := rowsFrom(panel, p.arow, count-rows)
+		p.a = append(p.a, bases...)
+		p.row = func(i int) Mem {
+			if i < rows {
+				return upper(i)
+			}
+			return lower(i - rows)
 		}
-		p.a = append(p.a, base)
 	}
 	// Sixteen depths on: where they lie far apart, nothing else asks for them in time.
 	p.ahead = GP64()
 	MOVQ(p.astep, p.ahead)
 	SHLQ(Imm(4), p.ahead)
-	ADDQ(p.a[0], p.ahead)
+	ADDQ(a, p.ahead)
 	return p
-}
-
-// row returns the place of the left factor's row i.
-func (p *inPlace) row(i int) Mem {
-	base := p.a[i/3]
-	if i%3 == 0 {
-		return Mem{Base: base}
-	}
-	return Mem{Base: base, Index: p.arow, Scale: uint8(i % 3)}
 }
 
 // loop does step for each of the k depths.
