@@ -4,8 +4,9 @@
 //
 // Machines are shared and their clocks move, so nothing is compared across
 // time: the cases of a group take turns, the machine's limits are measured
-// again before each group, and a ratio is one of times from the same turns.
-// The best time counts, since whatever disturbs a run only makes it longer.
+// again before each group. Of a case the best time counts, since whatever disturbs
+// a run only makes it longer. A ratio is the median of those of neighbouring times, which
+// were disturbed alike: ratios of best times vary three times as much.
 package benchmark
 
 import (
@@ -52,7 +53,7 @@ type Row struct {
 	FLOPs   float64 `json:"flops"`
 	Bytes   float64 `json:"bytes"`
 	Against string  `json:"against,omitempty"`
-	Ratio   float64 `json:"ratio,omitempty"`    // of the best times
+	Ratio   float64 `json:"ratio,omitempty"`    // the median of those of all turns
 	Seed    float64 `json:"seed_s,omitempty"`   // Lead
 	Wanted  float64 `json:"wanted_s,omitempty"` // Lead
 
@@ -123,10 +124,10 @@ func (o Options) group(ctx context.Context, g Group, emit func(Row)) error {
 			r.Bytes += kernels.Traffic(op)
 		}
 	}
-	for _, r := range rows {
+	for i, r := range rows {
 		if r.Against != "" {
 			base := slices.IndexFunc(rows, func(b Row) bool { return b.Kind == r.Against && b.Shape == r.Shape })
-			r.Ratio = r.Best / rows[base].Best
+			r.Ratio = ratio(times[i], times[base])
 		}
 		emit(r)
 	}
@@ -171,8 +172,18 @@ func (o Options) turns(ctx context.Context, b kernels.Backend, cases []Case) ([]
 	return times, nil
 }
 
-// newRow has what times say; it sorts them.
+// ratio returns the median of the ratios of times of the same turn.
+func ratio(times, base []time.Duration) float64 {
+	ratios := make([]float64, len(times))
+	for i, t := range times {
+		ratios[i] = t.Seconds() / base[i].Seconds()
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
+}
+
+// newRow has what times say.
 func newRow(times []time.Duration) Row {
-	slices.Sort(times)
+	times = slices.Sorted(slices.Values(times))
 	return Row{Timed: len(times), Best: times[0].Seconds(), Median: times[len(times)/2].Seconds()}
 }

@@ -62,6 +62,18 @@ func TestKernels(t *testing.T) {
 	}
 }
 
+// TestRatio has a machine that becomes slow half way, and once looks elsewhere.
+func TestRatio(t *testing.T) {
+	base := []time.Duration{100, 101, 99, 200, 202, 198, 200}
+	times := []time.Duration{110, 110, 500, 220, 222, 218, 219}
+	if got := ratio(times, base); math.Abs(got-1.1) > 1e-3 {
+		t.Errorf("ratio %v", got)
+	}
+	if r := newRow(times); r.Best != 110e-9 || r.Median != 219e-9 || times[2] != 500 {
+		t.Errorf("%+v of %v", r, times)
+	}
+}
+
 func TestOnly(t *testing.T) {
 	var rows []Row
 	o := Options{Open: open, Only: regexp.MustCompile("^leads: softmax")}
