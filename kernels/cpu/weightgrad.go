@@ -155,6 +155,11 @@ func (t *thinGrad) next(p, j int) *float32 {
 func (t *thinGrad) addAcross(c, mem []float32, j, m int) {
 	for i := 0; i < t.thin.cols; i += tileCols {
 		t.v.across[kernels.F32](&mem[0], (*byte)(unsafe.Pointer(&c[i*outerBlock])), 4*outerBlock, outerBlock, t.alpha)
+		if t.dw.stride == tileCols { // rows follow each other
+			rows := t.dw.data[j*tileCols:][:m*tileCols]
+			t.v.add(rows, rows, mem[:len(rows)])
+			continue
+		}
 		for r := range m {
 			row := t.dw.row(j + r)[i:min(i+tileCols, t.thin.cols)]
 			t.v.add(row, row, mem[r*tileCols:][:len(row)])
