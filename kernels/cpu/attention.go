@@ -13,6 +13,7 @@ import (
 const (
 	blockQueries = 16 * tileRows // a multiple of tileRows
 	blockKeys    = 16 * tileCols // a multiple of tileCols
+	scoreLine    = blockKeys + rowSpare
 )
 
 // span is a sequence: rows start to start+len, and its first panel of keys
@@ -97,6 +98,23 @@ func (h *heads) across(w *worker, v *vectors, dst []float32, x matrix, head, pan
 	p := h.seq.keys[panel]
 	row := h.seq.spans[p.span].start + int(p.first)
 	packPanel(w, v, dst[(head*len(h.seq.keys)+panel)*h.dim*tileCols:], factor{weights: bytesOf(x), scale: 1}, row, int(p.n), head*h.dim, h.dim)
+}
+
+// look finds the keys, of nk from k0 on, that the queries from q0 on look at. It clears scores
+// before these, and caps the others where they are capped.
+func (h *heads) look(v *vectors, s []float32, ld int, extents []extent, q0, k0, nk int, softCap float32) {
+	for i := range extents {
+		lo := min(nk, max(0, h.reach(q0+i)-k0))
+		hi := max(lo, min(nk, q0+i-k0+1))
+		extents[i] = extent{int32(lo), int32(hi)}
+		row := s[i*ld:]
+		if lo > 0 {
+			clear(row[:lo])
+		}
+		if softCap > 0 {
+			v.cap(row[lo:hi], softCap)
+		}
+	}
 }
 
 // headRows are a matrix whose products read the rows of one head: in place, or where
@@ -218,7 +236,7 @@ func attentionNeed(o *kernels.Attention) need {
 	h := headsOf(o.Q, o.K, o.AttentionShape)
 	return need{
 		shared:  aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.V)),
-		private: 2*blockQueries*h.padded + blockQueries*blockKeys + 2*blockQueries + aligned(tileRows*h.dim),
+		private: 2*blockQueries*h.padded + blockQueries*scoreLine + 4*blockQueries + aligned(tileRows*h.dim),
 	}
 }
 
@@ -259,8 +277,10 @@ func (a *attention) do(w *worker, task int) {
 
 // softmax is the state of a block of queries.
 type softmax struct {
-	s, out   []float32 // scores [blockQueries, blockKeys], sums [blockQueries, padded]
+	s, out   []float32 // scores [blockQueries, scoreLine], sums [blockQueries, padded]
 	max, sum []float32
+	next     []float32 // max with a block of keys more
+	part     []float32 // Σ e^(score - next) of that block
 }
 
 func (a *attention) attend(w *worker, b block, head int) {
@@ -276,7 +296,8 @@ func (a *attention) attend(w *worker, b block, head int) {
 		q = apart
 	}
 	last := take(&mem, aligned(tileRows*a.dim))
-	x := softmax{take(&mem, blockQueries*blockKeys), take(&mem, blockQueries*a.padded), take(&mem, blockQueries), take(&mem, blockQueries)}
+	x := softmax{s: take(&mem, blockQueries*scoreLine), out: take(&mem, blockQueries*a.padded),
+		max: take(&mem, blockQueries), sum: take(&mem, blockQueries), next: take(&mem, blockQueries), part: take(&mem, blockQueries)}
 	clear(x.out)
 	clear(x.sum)
 	for i := range x.max {
@@ -286,39 +307,29 @@ func (a *attention) attend(w *worker, b block, head int) {
 	keys := a.keys[(kv*len(a.seq.keys)+sp.keyPanel)*tileCols*a.dim:]
 	for k0 := a.reach(q0) / tileCols * tileCols; k0 < q0+nq; k0 += blockKeys {
 		nk := min(blockKeys, q0+nq-k0)
-		a.scores(a.isa, x.s, blockKeys, a.scale, q, keys[k0*a.dim:], q0, k0, nk, last)
-		for i := range nq {
-			a.soften(&x, i, q0+i, k0, nk)
-		}
+		a.scores(a.isa, x.s, scoreLine, a.scale, q, keys[k0*a.dim:], q0, k0, nk, last)
+		a.soften(&x, w.extents[:nq], q0, k0, nk)
 		a.mix(&x, a.rowsOf(&a.v, kv, sp.start+k0, nk), q0, nq, k0)
 	}
 	a.finish(&x, sp.start+q0, nq, head)
 }
 
-// soften turns a row of scores into e^(score - max), 0 where the query does
-// not look, and corrects what was summed under a smaller maximum.
-func (a *attention) soften(x *softmax, i, q, k0, nk int) {
-	row := x.s[i*blockKeys:][:ceil(nk, tileCols)*tileCols]
-	lo, hi := max(0, a.reach(q)-k0), min(nk, q-k0+1)
-	if lo >= hi {
-		clear(row)
-		return
-	}
-	clear(row[:lo])
-	clear(row[hi:min(len(row), hi+tileRows)]) // no tile of mix reads further
-	row = row[lo:hi]
-	if a.softCap > 0 {
-		a.isa.cap(row, a.softCap)
-	}
-	if m := a.isa.maxOf(row); m > x.max[i] {
-		if x.sum[i] != 0 {
-			shrink := exp32(x.max[i] - m)
-			a.isa.scale(x.out[i*a.padded:][:a.padded], shrink)
-			x.sum[i] *= shrink
+// soften turns scores into e^(score - max), 0 where a query does not look, and
+// corrects what was summed under a smaller maximum.
+func (a *attention) soften(x *softmax, extents []extent, q0, k0, nk int) {
+	a.look(a.isa, x.s, scoreLine, extents, q0, k0, nk, a.softCap)
+	a.isa.softmaxRows(len(extents), &x.s[0], scoreLine, &extents[0], &x.max[0], &x.next[0], &x.part[0])
+	for i := range extents {
+		if m := x.next[i]; m > x.max[i] {
+			if x.sum[i] != 0 {
+				shrink := exp32(x.max[i] - m)
+				a.isa.scale(x.out[i*a.padded:][:a.padded], shrink)
+				x.sum[i] *= shrink
+			}
+			x.max[i] = m
 		}
-		x.max[i] = m
+		x.sum[i] += x.part[i]
 	}
-	x.sum[i] += a.isa.exp(row, row, 1, x.max[i])
 }
 
 // mix adds the values, each tile of rows only up to its last query's key.
@@ -327,16 +338,15 @@ func (a *attention) mix(x *softmax, values matrix, q0, nq, k0 int) {
 	for i := 0; i < nq; i += tileRows {
 		values.rows = min(nk, q0+min(i+tileRows, nq)-k0)
 		if values.rows > 0 {
-			a.sums(a.isa, &x.s[i*blockKeys], blockKeys, 1, values, x.out[i*a.padded:], 1)
+			a.sums(a.isa, &x.s[i*scoreLine], scoreLine, 1, values, x.out[i*a.padded:], 1)
 		}
 	}
 }
 
 func (a *attention) finish(x *softmax, row, nq, head int) {
 	for i := range nq {
-		out := a.out.row(row + i)[head*a.dim:][:a.dim]
-		copy(out, x.out[i*a.padded:])
-		a.isa.scale(out, 1/x.sum[i])
 		a.lse.row(row + i)[head] = x.max[i] + log32(x.sum[i])
+		x.part[i] = 1 / x.sum[i]
 	}
+	a.isa.scaleRows(nq, &a.out.row(row)[head*a.dim], a.out.stride, &x.out[0], a.padded, a.dim, &x.part[0])
 }

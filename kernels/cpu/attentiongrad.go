@@ -12,7 +12,8 @@ import "graft/kernels"
 const (
 	wantedTasks = 12
 	mostChunks  = 4
-	gradKeys    = 6 * tileCols // keys per block: whole panels of either kind
+	gradKeys    = 6 * tileCols                   // keys per block: whole panels of either kind
+	gradLine    = gradKeys + rowSpare + tileCols // no power of two, at which columns get into each other's way in the cache
 )
 
 type attentionGrad struct {
@@ -60,7 +61,7 @@ func attentionGradNeed(o *kernels.AttentionGrad) need {
 	return need{
 		shared: 2*aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.K)) + aligned(h.copies(o.Q)) + aligned(h.copies(o.DOut)) +
 			aligned(o.Q.Rows*h.query) + aligned((parts(o.Q.Rows, o.Q.Rows, h.shared)-1)*o.Q.Len()),
-		private: 2*blockQueries*gradKeys + 2*gradKeys*h.padded + aligned(tileRows*h.dim),
+		private: 2*blockQueries*gradLine + 2*gradKeys*h.padded + aligned(tileRows*h.dim),
 	}
 }
 
@@ -134,12 +135,10 @@ const rowsAtOnce = 8
 
 // prepare computes Σ dout·out of each head of a row.
 func (a *attentionGrad) prepare(t int) {
+	a.isa.dotRows(a.query, &a.out.row(t)[0], a.dim, &a.dout.row(t)[0], a.dim, a.dim, &a.dot[t*a.query])
 	for head := range a.query {
 		a.copy(&a.q, head, t)
 		a.copy(&a.dout, head, t)
-		out := a.out.row(t)[head*a.dim:][:a.dim]
-		dout := bytesOf(a.dout.part(t, 1, head*a.dim, a.dim))
-		a.dot[t*a.query+head] = a.isa.dot[kernels.F32](out, &dout.data[0])
 	}
 }
 
@@ -152,7 +151,7 @@ func (a *attentionGrad) chunk(w *worker, sp *span, chunk, kv int) {
 		clear(dq.row(t)[kv*group*a.dim:][:group*a.dim])
 	}
 	mem := w.private
-	g := gradBlock{s: take(&mem, blockQueries*gradKeys), ds: take(&mem, blockQueries*gradKeys),
+	g := gradBlock{s: take(&mem, blockQueries*gradLine), ds: take(&mem, blockQueries*gradLine),
 		dk: take(&mem, gradKeys*a.padded), dv: take(&mem, gradKeys*a.padded), last: take(&mem, aligned(tileRows*a.dim))}
 	for k0 := first; k0 < last; k0 += gradKeys {
 		g.k0, g.nk = k0, min(gradKeys, sp.len-k0)
@@ -187,7 +186,7 @@ func (a *attentionGrad) queryGrad(chunk int) matrix {
 // gradBlock is a block of nq queries by nk keys: probabilities s, gradients
 // ds of the scores, and the sums of its keys.
 type gradBlock struct {
-	s, ds          []float32 // [blockQueries, gradKeys]
+	s, ds          []float32 // [blockQueries, gradLine]
 	dk, dv         []float32 // [gradKeys, padded]
 	last           []float32 // [tileRows, dim]
 	q0, nq, k0, nk int
@@ -197,18 +196,16 @@ func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, d
 	at := ((kv*len(a.seq.keys)+sp.keyPanel)*tileCols + g.k0) * a.dim
 	queries := a.rowsOf(&a.q, head, sp.start+g.q0, g.nq)
 	douts := a.rowsOf(&a.dout, head, sp.start+g.q0, g.nq)
-	a.scores(a.isa, g.s, gradKeys, a.scale, queries, a.keys[at:], g.q0, g.k0, g.nk, g.last)
-	a.scores(a.isa, g.ds, gradKeys, 1, douts, a.values[at:], g.q0, g.k0, g.nk, g.last)
-	for i := range g.nq {
-		a.row(g, i, sp.start+g.q0+i, head)
-	}
+	a.scores(a.isa, g.s, gradLine, a.scale, queries, a.keys[at:], g.q0, g.k0, g.nk, g.last)
+	a.scores(a.isa, g.ds, gradLine, 1, douts, a.values[at:], g.q0, g.k0, g.nk, g.last)
+	a.score(g, w.extents[:g.nq], sp.start+g.q0, head)
 	// dq += scale·ds·K
 	keys := a.rowsOf(&a.k, kv, sp.start+g.k0, g.nk)
 	k := right{keys.data, tileCols, keys.stride}
 	for i := 0; i < g.nq; i += tileRows {
 		m := min(tileRows, g.nq-i)
 		if depth := min(g.nk, g.q0+i+m-g.k0); depth > 0 {
-			s := left{g.ds[i*gradKeys:], 0, gradKeys, 1}
+			s := left{g.ds[i*gradLine:], 0, gradLine, 1}
 			w.tiles(a.isa, m, a.dim, depth, s, k, dq.data[(sp.start+g.q0+i)*dq.stride+head*a.dim:], dq.stride, a.scale, true)
 		}
 	}
@@ -217,29 +214,18 @@ func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, d
 	a.sumQueries(g.dk, g.ds, queries, a.scale, g)
 }
 
-// row turns scores and ∂/∂p of a query into p and ∂/∂score.
-func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
-	n := ceil(g.nk, tileCols) * tileCols
-	s, ds := g.s[i*gradKeys:][:n], g.ds[i*gradKeys:][:n]
-	q := g.q0 + i
-	lo, hi := max(0, a.reach(q)-g.k0), min(g.nk, q-g.k0+1)
-	if lo >= hi {
-		clear(s)
-		clear(ds)
-		return
-	}
-	// No product reads further beyond the diagonal than a tile.
-	above := min(n, hi+tileRows)
-	clear(s[:lo])
-	clear(s[hi:above])
-	clear(ds[:lo])
-	clear(ds[hi:above])
-	if a.softCap > 0 {
-		a.isa.cap(s[lo:hi], a.softCap)
-	}
-	a.isa.score(s[lo:hi], ds[lo:hi], a.lse.row(t)[head], a.dot[t*a.query+head], a.ic2)
-	if a.reach(q) == q { // one key has all the weight, whatever its score
-		clear(ds)
+// score turns scores and ∂/∂p into p and ∂/∂score, for queries from row t on.
+func (a *attentionGrad) score(g *gradBlock, extents []extent, t, head int) {
+	a.look(a.isa, g.s, gradLine, extents, g.q0, g.k0, g.nk, a.softCap)
+	a.isa.scoreRows(len(extents), &g.s[0], &g.ds[0], gradLine, &extents[0], &a.lse.row(t)[head], a.lse.stride, &a.dot[t*a.query+head], a.query, a.ic2)
+	for i, e := range extents {
+		ds := g.ds[i*gradLine:]
+		if e[0] > 0 {
+			clear(ds[:e[0]])
+		}
+		if q := g.q0 + i; a.reach(q) == q { // one key has all the weight, whatever its score
+			clear(ds[e[0]:e[1]])
+		}
 	}
 }
 
@@ -248,7 +234,7 @@ func (a *attentionGrad) row(g *gradBlock, i, t, head int) {
 func (a *attentionGrad) sumQueries(out, s []float32, x matrix, alpha float32, g *gradBlock) {
 	for i := 0; i < g.nk; i += tileRows {
 		if q := max(0, g.k0+i-g.q0); q < g.nq {
-			a.sums(a.isa, &s[q*gradKeys+i], 1, gradKeys, x.part(q, g.nq-q, 0, a.dim), out[i*a.padded:], alpha)
+			a.sums(a.isa, &s[q*gradLine+i], 1, gradLine, x.part(q, g.nq-q, 0, a.dim), out[i*a.padded:], alpha)
 		}
 	}
 }

@@ -78,7 +78,8 @@ func wide(v vectors) vectors {
 		axpyWithTail(16, 4, avx512AxpyF32, v.axpy[kernels.F32]),
 		axpyWithTail(16, 2, avx512AxpyF16, v.axpy[kernels.F16]),
 		axpyWithTail(16, 2, avx512AxpyBF16, v.axpy[kernels.BF16]))
-	v.scale, v.add, v.maxOf, v.exp, v.expMax, v.cap, v.score = avx512Scale, avx512Add, avx512Max, avx512Exp, avx512ExpMax, avx512Cap, avx512Score
+	v.scale, v.add, v.maxOf, v.exp, v.expMax, v.cap = avx512Scale, avx512Add, avx512Max, avx512Exp, avx512ExpMax, avx512Cap
+	v.softmaxRows, v.scoreRows, v.dotRows, v.scaleRows = avx512SoftmaxRows, avx512ScoreRows, avx512DotRows, avx512ScaleRows
 	v.sumSquares, v.normalizeSum, v.dot3, v.normGrad, v.weightGrad = avx512SumSquares, avx512NormalizeSum, avx512Dot3, avx512NormGrad, avx512WeightGrad
 	v.rotate, v.unrotate = avx512Rotate, avx512Unrotate
 	v.gated = [3]func(out, gate, up []float32){avx512SiLU, avx512GELU, avx512GELUTanh}
@@ -126,7 +127,10 @@ var avx2 = vectors{
 	exp:          avx2Exp,
 	expMax:       avx2ExpMax,
 	cap:          avx2Cap,
-	score:        avx2Score,
+	softmaxRows:  avx2SoftmaxRows,
+	scoreRows:    avx2ScoreRows,
+	dotRows:      avx2DotRows,
+	scaleRows:    avx2ScaleRows,
 	sumSquares:   avx2SumSquares,
 	sumSquares64: avx2SumSquares64,
 	normalizeSum: avx2NormalizeSum,

@@ -48,7 +48,10 @@ var neon = vectors{
 		return neonExp(out, x, scale, top), neonMax(next)
 	},
 	cap:          neonCap,
-	score:        neonScore,
+	softmaxRows:  softmaxByRow(neonMax, neonExp),
+	scoreRows:    scoreByRow(neonScore),
+	dotRows:      dotByRow(neonDotF32),
+	scaleRows:    scaleByRow(neonScale),
 	sumSquares:   neonSumSquares,
 	sumSquares64: neonSumSquares64,
 	normalizeSum: func(out, x, w, next []float32, inv float32) float32 {

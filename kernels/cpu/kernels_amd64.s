@@ -5085,140 +5085,6 @@ DATA word_c2fa0000<>+56(SB)/4, $0xc2fa0000
 DATA word_c2fa0000<>+60(SB)/4, $0xc2fa0000
 GLOBL word_c2fa0000<>(SB), RODATA|NOPTR, $64
 
-// func avx2Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
-// Requires: AVX, AVX2, FMA3
-TEXT ·avx2Score(SB), NOSPLIT|NOFRAME, $0-60
-	MOVQ         s_base+0(FP), AX
-	MOVQ         dp_base+24(FP), CX
-	MOVQ         s_len+8(FP), DX
-	VBROADCASTSS lse+48(FP), Y0
-	VBROADCASTSS d+52(FP), Y1
-	VBROADCASTSS ic2+56(FP), Y2
-	VMOVUPS      word_c2fc0000<>+0(SB), Y3
-	VMOVUPS      word_3f800000<>+0(SB), Y4
-	XORQ         BX, BX
-
-unrolled:
-	CMPQ         DX, $0x00000010
-	JL           single
-	VMOVUPS      (AX)(BX*1), Y5
-	VMOVUPS      32(AX)(BX*1), Y6
-	VMOVAPS      Y5, Y7
-	VMOVAPS      Y6, Y8
-	VMULPS       Y5, Y7, Y7
-	VMULPS       Y6, Y8, Y8
-	VMULPS       Y2, Y7, Y7
-	VMULPS       Y2, Y8, Y8
-	VSUBPS       Y0, Y5, Y5
-	VSUBPS       Y0, Y6, Y6
-	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
-	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
-	VMAXPS       Y5, Y3, Y5
-	VMAXPS       Y6, Y3, Y6
-	VADDPS       word_4b40007f<>+0(SB), Y5, Y9
-	VADDPS       word_4b40007f<>+0(SB), Y6, Y10
-	VSUBPS       word_4b40007f<>+0(SB), Y9, Y11
-	VSUBPS       word_4b40007f<>+0(SB), Y10, Y12
-	VSUBPS       Y11, Y5, Y5
-	VSUBPS       Y12, Y6, Y6
-	VMOVUPS      word_3aaddd0a<>+0(SB), Y11
-	VMOVUPS      word_3aaddd0a<>+0(SB), Y12
-	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y12
-	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y11
-	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y12
-	VFMADD213PS  Y4, Y5, Y11
-	VFMADD213PS  Y4, Y6, Y12
-	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y11, Y11
-	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y12, Y12
-	VMOVUPS      Y11, (AX)(BX*1)
-	VMOVUPS      Y12, 32(AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Y5
-	VMOVUPS      32(CX)(BX*1), Y6
-	VSUBPS       Y1, Y5, Y5
-	VSUBPS       Y1, Y6, Y6
-	VMULPS       Y11, Y5, Y5
-	VMULPS       Y12, Y6, Y6
-	VFNMADD231PS Y7, Y5, Y5
-	VFNMADD231PS Y8, Y6, Y6
-	VMOVUPS      Y5, (CX)(BX*1)
-	VMOVUPS      Y6, 32(CX)(BX*1)
-	ADDQ         $0x00000040, BX
-	SUBQ         $0x00000010, DX
-	JMP          unrolled
-
-single:
-	CMPQ         DX, $0x08
-	JL           rest
-	VMOVUPS      (AX)(BX*1), Y5
-	VMOVAPS      Y5, Y6
-	VMULPS       Y5, Y6, Y6
-	VMULPS       Y2, Y6, Y6
-	VSUBPS       Y0, Y5, Y5
-	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
-	VMAXPS       Y5, Y3, Y5
-	VADDPS       word_4b40007f<>+0(SB), Y5, Y7
-	VSUBPS       word_4b40007f<>+0(SB), Y7, Y8
-	VSUBPS       Y8, Y5, Y5
-	VMOVUPS      word_3aaddd0a<>+0(SB), Y8
-	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y8
-	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y8
-	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y8
-	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y8
-	VFMADD213PS  Y4, Y5, Y8
-	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y8, Y8
-	VMOVUPS      Y8, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Y5
-	VSUBPS       Y1, Y5, Y5
-	VMULPS       Y8, Y5, Y5
-	VFNMADD231PS Y6, Y5, Y5
-	VMOVUPS      Y5, (CX)(BX*1)
-	ADDQ         $0x20, BX
-	SUBQ         $0x08, DX
-	JMP          single
-
-rest:
-	TESTQ        DX, DX
-	JZ           done
-	LEAQ         tail_masks<>+0(SB), SI
-	NEGQ         DX
-	VMOVUPS      32(SI)(DX*4), Y5
-	VMASKMOVPS   (AX)(BX*1), Y5, Y6
-	VMOVAPS      Y6, Y7
-	VMULPS       Y6, Y7, Y7
-	VMULPS       Y2, Y7, Y7
-	VSUBPS       Y0, Y6, Y6
-	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
-	VMAXPS       Y6, Y3, Y6
-	VADDPS       word_4b40007f<>+0(SB), Y6, Y0
-	VSUBPS       word_4b40007f<>+0(SB), Y0, Y2
-	VSUBPS       Y2, Y6, Y6
-	VMOVUPS      word_3aaddd0a<>+0(SB), Y2
-	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y2
-	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y2
-	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y2
-	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y2
-	VFMADD213PS  Y4, Y6, Y2
-	VPSLLD       $0x17, Y0, Y0
-	VMULPS       Y0, Y2, Y2
-	VMASKMOVPS   Y2, Y5, (AX)(BX*1)
-	VMASKMOVPS   (CX)(BX*1), Y5, Y0
-	VSUBPS       Y1, Y0, Y0
-	VMULPS       Y2, Y0, Y0
-	VFNMADD231PS Y7, Y0, Y0
-	VMASKMOVPS   Y0, Y5, (CX)(BX*1)
-
-done:
-	VZEROUPPER
-	RET
-
 // func avx2Cap(x []float32, c float32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·avx2Cap(SB), NOSPLIT|NOFRAME, $0-28
@@ -6974,6 +6840,521 @@ DATA word_3ecc422a<>+52(SB)/4, $0x3ecc422a
 DATA word_3ecc422a<>+56(SB)/4, $0x3ecc422a
 DATA word_3ecc422a<>+60(SB)/4, $0x3ecc422a
 GLOBL word_3ecc422a<>(SB), RODATA|NOPTR, $64
+
+// func avx2SoftmaxRows(count int, s *float32, ld int, extents *[2]int32, top *float32, next *float32, sums *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·avx2SoftmaxRows(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ    ld+16(FP), AX
+	SHLQ    $0x02, AX
+	MOVQ    AX, ld+16(FP)
+	MOVQ    s+8(FP), AX
+	MOVQ    extents+24(FP), CX
+	MOVQ    top+32(FP), DX
+	MOVQ    next+40(FP), BX
+	MOVQ    sums+48(FP), SI
+	VMOVUPS word_c2fc0000<>+0(SB), Y0
+	VMOVUPS word_3f800000<>+0(SB), Y1
+	MOVQ    count+0(FP), DI
+
+row:
+	MOVLQSX (CX), R8
+	MOVLQSX 4(CX), R9
+	SUBQ    R8, R9
+	LEAQ    (AX)(R8*4), R8
+	VMOVUPS word_ff800000<>+0(SB), Y2
+	VMOVUPS word_ff800000<>+0(SB), Y3
+	MOVQ    R9, R10
+	XORQ    R11, R11
+
+max_unrolled:
+	CMPQ   R10, $0x00000010
+	JL     max_single
+	VMAXPS (R8)(R11*1), Y2, Y2
+	VMAXPS 32(R8)(R11*1), Y3, Y3
+	ADDQ   $0x00000040, R11
+	SUBQ   $0x00000010, R10
+	JMP    max_unrolled
+
+max_single:
+	CMPQ   R10, $0x08
+	JL     max_rest
+	VMAXPS (R8)(R11*1), Y2, Y2
+	ADDQ   $0x20, R11
+	SUBQ   $0x08, R10
+	JMP    max_single
+
+max_rest:
+	TESTQ      R10, R10
+	JZ         max_done
+	LEAQ       tail_masks<>+0(SB), R12
+	NEGQ       R10
+	VMOVUPS    32(R12)(R10*4), Y4
+	VMASKMOVPS (R8)(R11*1), Y4, Y5
+	VBLENDVPS  Y4, Y5, Y2, Y5
+	VMAXPS     Y5, Y2, Y2
+
+max_done:
+	VMAXPS       Y3, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VMAXPS       X3, X2, X2
+	VMOVHLPS     X2, X2, X3
+	VMAXPS       X3, X2, X2
+	VMOVSHDUP    X2, X3
+	VMAXSS       X3, X2, X2
+	VXORPS       Y3, Y3, Y3
+	VMAXSS       (DX), X2, X2
+	VMOVSS       X2, (BX)
+	VBROADCASTSS X2, Y2
+	MOVQ         R9, R10
+	XORQ         R11, R11
+
+exp_unrolled:
+	CMPQ        R10, $0x00000018
+	JL          exp_single
+	VMOVUPS     (R8)(R11*1), Y4
+	VMOVUPS     32(R8)(R11*1), Y5
+	VMOVUPS     64(R8)(R11*1), Y6
+	VSUBPS      Y2, Y4, Y4
+	VSUBPS      Y2, Y5, Y5
+	VSUBPS      Y2, Y6, Y6
+	VMULPS      word_3fb8aa3b<>+0(SB), Y4, Y4
+	VMULPS      word_3fb8aa3b<>+0(SB), Y5, Y5
+	VMULPS      word_3fb8aa3b<>+0(SB), Y6, Y6
+	VMAXPS      Y4, Y0, Y4
+	VMAXPS      Y5, Y0, Y5
+	VMAXPS      Y6, Y0, Y6
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y7
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y8
+	VADDPS      word_4b40007f<>+0(SB), Y6, Y9
+	VSUBPS      word_4b40007f<>+0(SB), Y7, Y10
+	VSUBPS      word_4b40007f<>+0(SB), Y8, Y11
+	VSUBPS      word_4b40007f<>+0(SB), Y9, Y12
+	VSUBPS      Y10, Y4, Y4
+	VSUBPS      Y11, Y5, Y5
+	VSUBPS      Y12, Y6, Y6
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y10
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y11
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y12
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y10
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y11
+	VFMADD213PS word_3c1e7544<>+0(SB), Y6, Y12
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y10
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y11
+	VFMADD213PS word_3d635ba9<>+0(SB), Y6, Y12
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y10
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y11
+	VFMADD213PS word_3e75fcde<>+0(SB), Y6, Y12
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y10
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y11
+	VFMADD213PS word_3f317215<>+0(SB), Y6, Y12
+	VFMADD213PS Y1, Y4, Y10
+	VFMADD213PS Y1, Y5, Y11
+	VFMADD213PS Y1, Y6, Y12
+	VPSLLD      $0x17, Y7, Y7
+	VMULPS      Y7, Y10, Y10
+	VPSLLD      $0x17, Y8, Y8
+	VMULPS      Y8, Y11, Y11
+	VPSLLD      $0x17, Y9, Y9
+	VMULPS      Y9, Y12, Y12
+	VMOVUPS     Y10, (R8)(R11*1)
+	VMOVUPS     Y11, 32(R8)(R11*1)
+	VMOVUPS     Y12, 64(R8)(R11*1)
+	VADDPS      Y10, Y3, Y3
+	VADDPS      Y11, Y3, Y3
+	VADDPS      Y12, Y3, Y3
+	ADDQ        $0x00000060, R11
+	SUBQ        $0x00000018, R10
+	JMP         exp_unrolled
+
+exp_single:
+	CMPQ        R10, $0x08
+	JL          exp_rest
+	VMOVUPS     (R8)(R11*1), Y4
+	VSUBPS      Y2, Y4, Y4
+	VMULPS      word_3fb8aa3b<>+0(SB), Y4, Y4
+	VMAXPS      Y4, Y0, Y4
+	VADDPS      word_4b40007f<>+0(SB), Y4, Y5
+	VSUBPS      word_4b40007f<>+0(SB), Y5, Y6
+	VSUBPS      Y6, Y4, Y4
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y6
+	VFMADD213PS word_3c1e7544<>+0(SB), Y4, Y6
+	VFMADD213PS word_3d635ba9<>+0(SB), Y4, Y6
+	VFMADD213PS word_3e75fcde<>+0(SB), Y4, Y6
+	VFMADD213PS word_3f317215<>+0(SB), Y4, Y6
+	VFMADD213PS Y1, Y4, Y6
+	VPSLLD      $0x17, Y5, Y5
+	VMULPS      Y5, Y6, Y6
+	VMOVUPS     Y6, (R8)(R11*1)
+	VADDPS      Y6, Y3, Y3
+	ADDQ        $0x20, R11
+	SUBQ        $0x08, R10
+	JMP         exp_single
+
+exp_rest:
+	TESTQ       R10, R10
+	JZ          exp_done
+	LEAQ        tail_masks<>+0(SB), R12
+	NEGQ        R10
+	VMOVUPS     32(R12)(R10*4), Y4
+	VMASKMOVPS  (R8)(R11*1), Y4, Y5
+	VSUBPS      Y2, Y5, Y5
+	VMULPS      word_3fb8aa3b<>+0(SB), Y5, Y5
+	VMAXPS      Y5, Y0, Y5
+	VADDPS      word_4b40007f<>+0(SB), Y5, Y2
+	VSUBPS      word_4b40007f<>+0(SB), Y2, Y6
+	VSUBPS      Y6, Y5, Y5
+	VMOVUPS     word_3aaddd0a<>+0(SB), Y6
+	VFMADD213PS word_3c1e7544<>+0(SB), Y5, Y6
+	VFMADD213PS word_3d635ba9<>+0(SB), Y5, Y6
+	VFMADD213PS word_3e75fcde<>+0(SB), Y5, Y6
+	VFMADD213PS word_3f317215<>+0(SB), Y5, Y6
+	VFMADD213PS Y1, Y5, Y6
+	VPSLLD      $0x17, Y2, Y2
+	VMULPS      Y2, Y6, Y6
+	VANDPS      Y4, Y6, Y6
+	VMOVUPS     Y6, (R8)(R11*1)
+	VADDPS      Y6, Y3, Y3
+
+exp_done:
+	VXORPS       Y2, Y2, Y2
+	LEAQ         7(R9), R9
+	ANDQ         $-8, R9
+	VMOVUPS      Y2, (R8)(R9*4)
+	VEXTRACTF128 $0x01, Y3, X2
+	VADDPS       X2, X3, X3
+	VMOVHLPS     X3, X3, X2
+	VADDPS       X2, X3, X3
+	VMOVSHDUP    X3, X2
+	VADDSS       X2, X3, X3
+	VMOVSS       X3, (SI)
+	ADDQ         ld+16(FP), AX
+	ADDQ         $0x08, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	DECQ         DI
+	JNZ          row
+	VZEROUPPER
+	RET
+
+// func avx2ScoreRows(count int, s *float32, ds *float32, ld int, extents *[2]int32, lse *float32, lseStep int, d *float32, dStep int, ic2 float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·avx2ScoreRows(SB), NOSPLIT|NOFRAME, $0-76
+	MOVQ         ld+24(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, ld+24(FP)
+	MOVQ         lseStep+48(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, lseStep+48(FP)
+	MOVQ         dStep+64(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, dStep+64(FP)
+	MOVQ         s+8(FP), AX
+	MOVQ         ds+16(FP), CX
+	MOVQ         extents+32(FP), DX
+	MOVQ         lse+40(FP), BX
+	MOVQ         d+56(FP), SI
+	VBROADCASTSS ic2+72(FP), Y0
+	VMOVUPS      word_c2fc0000<>+0(SB), Y1
+	VMOVUPS      word_3f800000<>+0(SB), Y2
+	MOVQ         count+0(FP), DI
+
+row:
+	MOVLQSX      (DX), R8
+	MOVLQSX      4(DX), R9
+	SUBQ         R8, R9
+	LEAQ         (AX)(R8*4), R8
+	MOVQ         R8, R10
+	SUBQ         AX, R10
+	ADDQ         CX, R10
+	VBROADCASTSS (BX), Y3
+	VBROADCASTSS (SI), Y4
+	MOVQ         R9, R11
+	XORQ         R12, R12
+
+score_unrolled:
+	CMPQ         R11, $0x00000010
+	JL           score_single
+	VMOVUPS      (R8)(R12*1), Y5
+	VMOVUPS      32(R8)(R12*1), Y6
+	VMOVAPS      Y5, Y7
+	VMOVAPS      Y6, Y8
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VMULPS       Y0, Y7, Y7
+	VMULPS       Y0, Y8, Y8
+	VSUBPS       Y3, Y5, Y5
+	VSUBPS       Y3, Y6, Y6
+	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
+	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
+	VMAXPS       Y5, Y1, Y5
+	VMAXPS       Y6, Y1, Y6
+	VADDPS       word_4b40007f<>+0(SB), Y5, Y9
+	VADDPS       word_4b40007f<>+0(SB), Y6, Y10
+	VSUBPS       word_4b40007f<>+0(SB), Y9, Y11
+	VSUBPS       word_4b40007f<>+0(SB), Y10, Y12
+	VSUBPS       Y11, Y5, Y5
+	VSUBPS       Y12, Y6, Y6
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y11
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y12
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y12
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y12
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y12
+	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y11
+	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y12
+	VFMADD213PS  Y2, Y5, Y11
+	VFMADD213PS  Y2, Y6, Y12
+	VPSLLD       $0x17, Y9, Y9
+	VMULPS       Y9, Y11, Y11
+	VPSLLD       $0x17, Y10, Y10
+	VMULPS       Y10, Y12, Y12
+	VMOVUPS      Y11, (R8)(R12*1)
+	VMOVUPS      Y12, 32(R8)(R12*1)
+	VMOVUPS      (R10)(R12*1), Y5
+	VMOVUPS      32(R10)(R12*1), Y6
+	VSUBPS       Y4, Y5, Y5
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y11, Y5, Y5
+	VMULPS       Y12, Y6, Y6
+	VFNMADD231PS Y7, Y5, Y5
+	VFNMADD231PS Y8, Y6, Y6
+	VMOVUPS      Y5, (R10)(R12*1)
+	VMOVUPS      Y6, 32(R10)(R12*1)
+	ADDQ         $0x00000040, R12
+	SUBQ         $0x00000010, R11
+	JMP          score_unrolled
+
+score_single:
+	CMPQ         R11, $0x08
+	JL           score_rest
+	VMOVUPS      (R8)(R12*1), Y5
+	VMOVAPS      Y5, Y6
+	VMULPS       Y5, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VSUBPS       Y3, Y5, Y5
+	VMULPS       word_3fb8aa3b<>+0(SB), Y5, Y5
+	VMAXPS       Y5, Y1, Y5
+	VADDPS       word_4b40007f<>+0(SB), Y5, Y7
+	VSUBPS       word_4b40007f<>+0(SB), Y7, Y8
+	VSUBPS       Y8, Y5, Y5
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y8
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y5, Y8
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y5, Y8
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y5, Y8
+	VFMADD213PS  word_3f317215<>+0(SB), Y5, Y8
+	VFMADD213PS  Y2, Y5, Y8
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y8, Y8
+	VMOVUPS      Y8, (R8)(R12*1)
+	VMOVUPS      (R10)(R12*1), Y5
+	VSUBPS       Y4, Y5, Y5
+	VMULPS       Y8, Y5, Y5
+	VFNMADD231PS Y6, Y5, Y5
+	VMOVUPS      Y5, (R10)(R12*1)
+	ADDQ         $0x20, R12
+	SUBQ         $0x08, R11
+	JMP          score_single
+
+score_rest:
+	TESTQ        R11, R11
+	JZ           score_done
+	LEAQ         tail_masks<>+0(SB), R13
+	NEGQ         R11
+	VMOVUPS      32(R13)(R11*4), Y5
+	VMASKMOVPS   (R8)(R12*1), Y5, Y6
+	VMOVAPS      Y6, Y7
+	VMULPS       Y6, Y7, Y7
+	VMULPS       Y0, Y7, Y7
+	VSUBPS       Y3, Y6, Y6
+	VMULPS       word_3fb8aa3b<>+0(SB), Y6, Y6
+	VMAXPS       Y6, Y1, Y6
+	VADDPS       word_4b40007f<>+0(SB), Y6, Y3
+	VSUBPS       word_4b40007f<>+0(SB), Y3, Y8
+	VSUBPS       Y8, Y6, Y6
+	VMOVUPS      word_3aaddd0a<>+0(SB), Y8
+	VFMADD213PS  word_3c1e7544<>+0(SB), Y6, Y8
+	VFMADD213PS  word_3d635ba9<>+0(SB), Y6, Y8
+	VFMADD213PS  word_3e75fcde<>+0(SB), Y6, Y8
+	VFMADD213PS  word_3f317215<>+0(SB), Y6, Y8
+	VFMADD213PS  Y2, Y6, Y8
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y8, Y8
+	VANDPS       Y5, Y8, Y8
+	VMOVUPS      Y8, (R8)(R12*1)
+	VMASKMOVPS   (R10)(R12*1), Y5, Y3
+	VSUBPS       Y4, Y3, Y3
+	VMULPS       Y8, Y3, Y3
+	VFNMADD231PS Y7, Y3, Y3
+	VANDPS       Y5, Y3, Y3
+	VMOVUPS      Y3, (R10)(R12*1)
+
+score_done:
+	VXORPS  Y3, Y3, Y3
+	LEAQ    7(R9), R9
+	ANDQ    $-8, R9
+	VMOVUPS Y3, (R8)(R9*4)
+	VMOVUPS Y3, (R10)(R9*4)
+	ADDQ    ld+24(FP), AX
+	ADDQ    ld+24(FP), CX
+	ADDQ    $0x08, DX
+	ADDQ    lseStep+48(FP), BX
+	ADDQ    dStep+64(FP), SI
+	DECQ    DI
+	JNZ     row
+	VZEROUPPER
+	RET
+
+// func avx2DotRows(count int, x *float32, xStep int, y *float32, yStep int, n int, out *float32)
+// Requires: AVX, FMA3
+TEXT ·avx2DotRows(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ xStep+16(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, xStep+16(FP)
+	MOVQ yStep+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, yStep+32(FP)
+	MOVQ x+8(FP), AX
+	MOVQ y+24(FP), CX
+	MOVQ out+48(FP), DX
+	MOVQ n+40(FP), BX
+	MOVQ count+0(FP), SI
+
+row:
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   BX, DI
+	XORQ   R8, R8
+
+dot_unrolled:
+	CMPQ        DI, $0x00000020
+	JL          dot_single
+	VMOVUPS     (AX)(R8*1), Y4
+	VMOVUPS     32(AX)(R8*1), Y5
+	VMOVUPS     64(AX)(R8*1), Y6
+	VMOVUPS     96(AX)(R8*1), Y7
+	VMOVUPS     (CX)(R8*1), Y8
+	VMOVUPS     32(CX)(R8*1), Y9
+	VMOVUPS     64(CX)(R8*1), Y10
+	VMOVUPS     96(CX)(R8*1), Y11
+	VFMADD231PS Y8, Y4, Y0
+	VFMADD231PS Y9, Y5, Y1
+	VFMADD231PS Y10, Y6, Y2
+	VFMADD231PS Y11, Y7, Y3
+	ADDQ        $0x00000080, R8
+	SUBQ        $0x00000020, DI
+	JMP         dot_unrolled
+
+dot_single:
+	CMPQ        DI, $0x08
+	JL          dot_rest
+	VMOVUPS     (AX)(R8*1), Y4
+	VMOVUPS     (CX)(R8*1), Y5
+	VFMADD231PS Y5, Y4, Y0
+	ADDQ        $0x20, R8
+	SUBQ        $0x08, DI
+	JMP         dot_single
+
+dot_rest:
+	TESTQ       DI, DI
+	JZ          dot_done
+	LEAQ        tail_masks<>+0(SB), R9
+	NEGQ        DI
+	VMOVUPS     32(R9)(DI*4), Y4
+	VMASKMOVPS  (AX)(R8*1), Y4, Y5
+	VMASKMOVPS  (CX)(R8*1), Y4, Y4
+	VFMADD231PS Y4, Y5, Y0
+
+dot_done:
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VADDSS       X1, X0, X0
+	VMOVSS       X0, (DX)
+	ADDQ         xStep+16(FP), AX
+	ADDQ         yStep+32(FP), CX
+	ADDQ         $0x04, DX
+	DECQ         SI
+	JNZ          row
+	VZEROUPPER
+	RET
+
+// func avx2ScaleRows(count int, out *float32, outStep int, x *float32, xStep int, n int, factors *float32)
+// Requires: AVX
+TEXT ·avx2ScaleRows(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ outStep+16(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, outStep+16(FP)
+	MOVQ xStep+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, xStep+32(FP)
+	MOVQ out+8(FP), AX
+	MOVQ x+24(FP), CX
+	MOVQ factors+48(FP), DX
+	MOVQ n+40(FP), BX
+	MOVQ count+0(FP), SI
+
+row:
+	VBROADCASTSS (DX), Y0
+	MOVQ         BX, DI
+	XORQ         R8, R8
+
+scale_unrolled:
+	CMPQ    DI, $0x00000020
+	JL      scale_single
+	VMOVUPS (CX)(R8*1), Y1
+	VMOVUPS 32(CX)(R8*1), Y2
+	VMOVUPS 64(CX)(R8*1), Y3
+	VMOVUPS 96(CX)(R8*1), Y4
+	VMULPS  Y0, Y1, Y1
+	VMULPS  Y0, Y2, Y2
+	VMULPS  Y0, Y3, Y3
+	VMULPS  Y0, Y4, Y4
+	VMOVUPS Y1, (AX)(R8*1)
+	VMOVUPS Y2, 32(AX)(R8*1)
+	VMOVUPS Y3, 64(AX)(R8*1)
+	VMOVUPS Y4, 96(AX)(R8*1)
+	ADDQ    $0x00000080, R8
+	SUBQ    $0x00000020, DI
+	JMP     scale_unrolled
+
+scale_single:
+	CMPQ    DI, $0x08
+	JL      scale_rest
+	VMOVUPS (CX)(R8*1), Y1
+	VMULPS  Y0, Y1, Y1
+	VMOVUPS Y1, (AX)(R8*1)
+	ADDQ    $0x20, R8
+	SUBQ    $0x08, DI
+	JMP     scale_single
+
+scale_rest:
+	TESTQ      DI, DI
+	JZ         scale_done
+	LEAQ       tail_masks<>+0(SB), R9
+	NEGQ       DI
+	VMOVUPS    32(R9)(DI*4), Y1
+	VMASKMOVPS (CX)(R8*1), Y1, Y2
+	VMULPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (AX)(R8*1)
+
+scale_done:
+	ADDQ outStep+16(FP), AX
+	ADDQ xStep+32(FP), CX
+	ADDQ $0x04, DX
+	DECQ SI
+	JNZ  row
+	VZEROUPPER
+	RET
 
 // func avx2Adam(p []float32, m []float32, v []float32, g []float32, c *float32)
 // Requires: AVX, FMA3
@@ -13640,146 +14021,6 @@ done:
 	VZEROUPPER
 	RET
 
-// func avx512Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
-// Requires: AVX, AVX512F, BMI2
-TEXT ·avx512Score(SB), NOSPLIT|NOFRAME, $0-60
-	MOVQ         s_base+0(FP), AX
-	MOVQ         dp_base+24(FP), CX
-	MOVQ         s_len+8(FP), DX
-	VBROADCASTSS lse+48(FP), Z0
-	VBROADCASTSS d+52(FP), Z1
-	VBROADCASTSS ic2+56(FP), Z2
-	VMOVUPS      word_c2fc0000<>+0(SB), Z3
-	VMOVUPS      word_3f800000<>+0(SB), Z4
-	VMOVUPS      word_3aaddd0a<>+0(SB), Z5
-	VMOVUPS      word_3c1e7544<>+0(SB), Z6
-	VMOVUPS      word_3d635ba9<>+0(SB), Z7
-	VMOVUPS      word_3e75fcde<>+0(SB), Z8
-	VMOVUPS      word_3f317215<>+0(SB), Z9
-	VMOVUPS      word_4b40007f<>+0(SB), Z10
-	XORQ         BX, BX
-
-unrolled:
-	CMPQ         DX, $0x00000020
-	JL           single
-	VMOVUPS      (AX)(BX*1), Z11
-	VMOVUPS      64(AX)(BX*1), Z12
-	VMOVAPS      Z11, Z13
-	VMOVAPS      Z12, Z14
-	VMULPS       Z11, Z13, Z13
-	VMULPS       Z12, Z14, Z14
-	VMULPS       Z2, Z13, Z13
-	VMULPS       Z2, Z14, Z14
-	VSUBPS       Z0, Z11, Z11
-	VSUBPS       Z0, Z12, Z12
-	VMULPS       word_3fb8aa3b<>+0(SB), Z11, Z11
-	VMULPS       word_3fb8aa3b<>+0(SB), Z12, Z12
-	VMAXPS       Z11, Z3, Z11
-	VMAXPS       Z12, Z3, Z12
-	VADDPS       Z10, Z11, Z15
-	VADDPS       Z10, Z12, Z16
-	VSUBPS       Z10, Z15, Z17
-	VSUBPS       Z10, Z16, Z18
-	VSUBPS       Z17, Z11, Z11
-	VSUBPS       Z18, Z12, Z12
-	VMOVUPS      Z5, Z17
-	VMOVUPS      Z5, Z18
-	VFMADD213PS  Z6, Z11, Z17
-	VFMADD213PS  Z6, Z12, Z18
-	VFMADD213PS  Z7, Z11, Z17
-	VFMADD213PS  Z7, Z12, Z18
-	VFMADD213PS  Z8, Z11, Z17
-	VFMADD213PS  Z8, Z12, Z18
-	VFMADD213PS  Z9, Z11, Z17
-	VFMADD213PS  Z9, Z12, Z18
-	VFMADD213PS  Z4, Z11, Z17
-	VFMADD213PS  Z4, Z12, Z18
-	VPSLLD       $0x17, Z15, Z15
-	VMULPS       Z15, Z17, Z17
-	VPSLLD       $0x17, Z16, Z16
-	VMULPS       Z16, Z18, Z18
-	VMOVUPS      Z17, (AX)(BX*1)
-	VMOVUPS      Z18, 64(AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z11
-	VMOVUPS      64(CX)(BX*1), Z12
-	VSUBPS       Z1, Z11, Z11
-	VSUBPS       Z1, Z12, Z12
-	VMULPS       Z17, Z11, Z11
-	VMULPS       Z18, Z12, Z12
-	VFNMADD231PS Z13, Z11, Z11
-	VFNMADD231PS Z14, Z12, Z12
-	VMOVUPS      Z11, (CX)(BX*1)
-	VMOVUPS      Z12, 64(CX)(BX*1)
-	ADDQ         $0x00000080, BX
-	SUBQ         $0x00000020, DX
-	JMP          unrolled
-
-single:
-	CMPQ         DX, $0x10
-	JL           rest
-	VMOVUPS      (AX)(BX*1), Z11
-	VMOVAPS      Z11, Z12
-	VMULPS       Z11, Z12, Z12
-	VMULPS       Z2, Z12, Z12
-	VSUBPS       Z0, Z11, Z11
-	VMULPS       word_3fb8aa3b<>+0(SB), Z11, Z11
-	VMAXPS       Z11, Z3, Z11
-	VADDPS       Z10, Z11, Z13
-	VSUBPS       Z10, Z13, Z14
-	VSUBPS       Z14, Z11, Z11
-	VMOVUPS      Z5, Z14
-	VFMADD213PS  Z6, Z11, Z14
-	VFMADD213PS  Z7, Z11, Z14
-	VFMADD213PS  Z8, Z11, Z14
-	VFMADD213PS  Z9, Z11, Z14
-	VFMADD213PS  Z4, Z11, Z14
-	VPSLLD       $0x17, Z13, Z13
-	VMULPS       Z13, Z14, Z14
-	VMOVUPS      Z14, (AX)(BX*1)
-	VMOVUPS      (CX)(BX*1), Z11
-	VSUBPS       Z1, Z11, Z11
-	VMULPS       Z14, Z11, Z11
-	VFNMADD231PS Z12, Z11, Z11
-	VMOVUPS      Z11, (CX)(BX*1)
-	ADDQ         $0x40, BX
-	SUBQ         $0x10, DX
-	JMP          single
-
-rest:
-	TESTQ        DX, DX
-	JZ           done
-	MOVL         $-1, SI
-	BZHIL        DX, SI, SI
-	KMOVW        SI, K1
-	VMOVUPS.Z    (AX)(BX*1), K1, Z11
-	VMOVAPS      Z11, Z12
-	VMULPS       Z11, Z12, Z12
-	VMULPS       Z2, Z12, Z12
-	VSUBPS       Z0, Z11, Z11
-	VMULPS       word_3fb8aa3b<>+0(SB), Z11, Z11
-	VMAXPS       Z11, Z3, Z11
-	VADDPS       Z10, Z11, Z0
-	VSUBPS       Z10, Z0, Z2
-	VSUBPS       Z2, Z11, Z11
-	VMOVUPS      Z5, Z2
-	VFMADD213PS  Z6, Z11, Z2
-	VFMADD213PS  Z7, Z11, Z2
-	VFMADD213PS  Z8, Z11, Z2
-	VFMADD213PS  Z9, Z11, Z2
-	VFMADD213PS  Z4, Z11, Z2
-	VPSLLD       $0x17, Z0, Z0
-	VMULPS       Z0, Z2, Z2
-	VMOVUPS      Z2, K1, (AX)(BX*1)
-	VMOVUPS.Z    (CX)(BX*1), K1, Z0
-	VSUBPS       Z1, Z0, Z0
-	VMULPS       Z2, Z0, Z0
-	VFNMADD231PS Z12, Z0, Z0
-	VMOVUPS      Z0, K1, (CX)(BX*1)
-
-done:
-	VZEROUPPER
-	RET
-
 // func avx512Cap(x []float32, c float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·avx512Cap(SB), NOSPLIT|NOFRAME, $0-28
@@ -15061,6 +15302,537 @@ rest:
 	VMOVUPS      Z12, K1, (CX)(R8*1)
 
 done:
+	VZEROUPPER
+	RET
+
+// func avx512SoftmaxRows(count int, s *float32, ld int, extents *[2]int32, top *float32, next *float32, sums *float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·avx512SoftmaxRows(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ    ld+16(FP), AX
+	SHLQ    $0x02, AX
+	MOVQ    AX, ld+16(FP)
+	MOVQ    s+8(FP), AX
+	MOVQ    extents+24(FP), CX
+	MOVQ    top+32(FP), DX
+	MOVQ    next+40(FP), BX
+	MOVQ    sums+48(FP), SI
+	VMOVUPS word_c2fc0000<>+0(SB), Z0
+	VMOVUPS word_3f800000<>+0(SB), Z1
+	VMOVUPS word_3aaddd0a<>+0(SB), Z2
+	VMOVUPS word_3c1e7544<>+0(SB), Z3
+	VMOVUPS word_3d635ba9<>+0(SB), Z4
+	VMOVUPS word_3e75fcde<>+0(SB), Z5
+	VMOVUPS word_3f317215<>+0(SB), Z6
+	VMOVUPS word_4b40007f<>+0(SB), Z7
+	MOVQ    count+0(FP), DI
+
+row:
+	MOVLQSX (CX), R8
+	MOVLQSX 4(CX), R9
+	SUBQ    R8, R9
+	LEAQ    (AX)(R8*4), R8
+	VMOVUPS word_ff800000<>+0(SB), Z8
+	VMOVUPS word_ff800000<>+0(SB), Z9
+	MOVQ    R9, R10
+	XORQ    R11, R11
+
+max_unrolled:
+	CMPQ   R10, $0x00000020
+	JL     max_single
+	VMAXPS (R8)(R11*1), Z8, Z8
+	VMAXPS 64(R8)(R11*1), Z9, Z9
+	ADDQ   $0x00000080, R11
+	SUBQ   $0x00000020, R10
+	JMP    max_unrolled
+
+max_single:
+	CMPQ   R10, $0x10
+	JL     max_rest
+	VMAXPS (R8)(R11*1), Z8, Z8
+	ADDQ   $0x40, R11
+	SUBQ   $0x10, R10
+	JMP    max_single
+
+max_rest:
+	TESTQ  R10, R10
+	JZ     max_done
+	MOVL   $-1, R12
+	BZHIL  R10, R12, R12
+	KMOVW  R12, K1
+	VMAXPS (R8)(R11*1), Z8, K1, Z8
+
+max_done:
+	VMAXPS        Z9, Z8, Z8
+	VEXTRACTF64X4 $0x01, Z8, Y9
+	VMAXPS        Y9, Y8, Y8
+	VEXTRACTF128  $0x01, Y8, X9
+	VMAXPS        X9, X8, X8
+	VMOVHLPS      X8, X8, X9
+	VMAXPS        X9, X8, X8
+	VMOVSHDUP     X8, X9
+	VMAXSS        X9, X8, X8
+	VXORPS        Z9, Z9, Z9
+	VMAXSS        (DX), X8, X8
+	VMOVSS        X8, (BX)
+	VBROADCASTSS  X8, Z8
+	MOVQ          R9, R10
+	XORQ          R11, R11
+
+exp_unrolled:
+	CMPQ        R10, $0x00000030
+	JL          exp_single
+	VMOVUPS     (R8)(R11*1), Z10
+	VMOVUPS     64(R8)(R11*1), Z11
+	VMOVUPS     128(R8)(R11*1), Z12
+	VSUBPS      Z8, Z10, Z10
+	VSUBPS      Z8, Z11, Z11
+	VSUBPS      Z8, Z12, Z12
+	VMULPS      word_3fb8aa3b<>+0(SB), Z10, Z10
+	VMULPS      word_3fb8aa3b<>+0(SB), Z11, Z11
+	VMULPS      word_3fb8aa3b<>+0(SB), Z12, Z12
+	VMAXPS      Z10, Z0, Z10
+	VMAXPS      Z11, Z0, Z11
+	VMAXPS      Z12, Z0, Z12
+	VADDPS      Z7, Z10, Z13
+	VADDPS      Z7, Z11, Z14
+	VADDPS      Z7, Z12, Z15
+	VSUBPS      Z7, Z13, Z16
+	VSUBPS      Z7, Z14, Z17
+	VSUBPS      Z7, Z15, Z18
+	VSUBPS      Z16, Z10, Z10
+	VSUBPS      Z17, Z11, Z11
+	VSUBPS      Z18, Z12, Z12
+	VMOVUPS     Z2, Z16
+	VMOVUPS     Z2, Z17
+	VMOVUPS     Z2, Z18
+	VFMADD213PS Z3, Z10, Z16
+	VFMADD213PS Z3, Z11, Z17
+	VFMADD213PS Z3, Z12, Z18
+	VFMADD213PS Z4, Z10, Z16
+	VFMADD213PS Z4, Z11, Z17
+	VFMADD213PS Z4, Z12, Z18
+	VFMADD213PS Z5, Z10, Z16
+	VFMADD213PS Z5, Z11, Z17
+	VFMADD213PS Z5, Z12, Z18
+	VFMADD213PS Z6, Z10, Z16
+	VFMADD213PS Z6, Z11, Z17
+	VFMADD213PS Z6, Z12, Z18
+	VFMADD213PS Z1, Z10, Z16
+	VFMADD213PS Z1, Z11, Z17
+	VFMADD213PS Z1, Z12, Z18
+	VPSLLD      $0x17, Z13, Z13
+	VMULPS      Z13, Z16, Z16
+	VPSLLD      $0x17, Z14, Z14
+	VMULPS      Z14, Z17, Z17
+	VPSLLD      $0x17, Z15, Z15
+	VMULPS      Z15, Z18, Z18
+	VMOVUPS     Z16, (R8)(R11*1)
+	VMOVUPS     Z17, 64(R8)(R11*1)
+	VMOVUPS     Z18, 128(R8)(R11*1)
+	VADDPS      Z16, Z9, Z9
+	VADDPS      Z17, Z9, Z9
+	VADDPS      Z18, Z9, Z9
+	ADDQ        $0x000000c0, R11
+	SUBQ        $0x00000030, R10
+	JMP         exp_unrolled
+
+exp_single:
+	CMPQ        R10, $0x10
+	JL          exp_rest
+	VMOVUPS     (R8)(R11*1), Z10
+	VSUBPS      Z8, Z10, Z10
+	VMULPS      word_3fb8aa3b<>+0(SB), Z10, Z10
+	VMAXPS      Z10, Z0, Z10
+	VADDPS      Z7, Z10, Z11
+	VSUBPS      Z7, Z11, Z12
+	VSUBPS      Z12, Z10, Z10
+	VMOVUPS     Z2, Z12
+	VFMADD213PS Z3, Z10, Z12
+	VFMADD213PS Z4, Z10, Z12
+	VFMADD213PS Z5, Z10, Z12
+	VFMADD213PS Z6, Z10, Z12
+	VFMADD213PS Z1, Z10, Z12
+	VPSLLD      $0x17, Z11, Z11
+	VMULPS      Z11, Z12, Z12
+	VMOVUPS     Z12, (R8)(R11*1)
+	VADDPS      Z12, Z9, Z9
+	ADDQ        $0x40, R11
+	SUBQ        $0x10, R10
+	JMP         exp_single
+
+exp_rest:
+	TESTQ       R10, R10
+	JZ          exp_done
+	MOVL        $-1, R12
+	BZHIL       R10, R12, R12
+	KMOVW       R12, K1
+	VMOVUPS.Z   (R8)(R11*1), K1, Z10
+	VSUBPS      Z8, Z10, Z10
+	VMULPS      word_3fb8aa3b<>+0(SB), Z10, Z10
+	VMAXPS      Z10, Z0, Z10
+	VADDPS      Z7, Z10, Z8
+	VSUBPS      Z7, Z8, Z11
+	VSUBPS      Z11, Z10, Z10
+	VMOVUPS     Z2, Z11
+	VFMADD213PS Z3, Z10, Z11
+	VFMADD213PS Z4, Z10, Z11
+	VFMADD213PS Z5, Z10, Z11
+	VFMADD213PS Z6, Z10, Z11
+	VFMADD213PS Z1, Z10, Z11
+	VPSLLD      $0x17, Z8, Z8
+	VMULPS      Z8, Z11, Z11
+	VMOVAPS.Z   Z11, K1, Z11
+	VMOVUPS     Z11, (R8)(R11*1)
+	VADDPS      Z11, Z9, Z9
+
+exp_done:
+	VXORPS        Z8, Z8, Z8
+	LEAQ          15(R9), R9
+	ANDQ          $-16, R9
+	VMOVUPS       Z8, (R8)(R9*4)
+	VEXTRACTF64X4 $0x01, Z9, Y8
+	VADDPS        Y8, Y9, Y9
+	VEXTRACTF128  $0x01, Y9, X8
+	VADDPS        X8, X9, X9
+	VMOVHLPS      X9, X9, X8
+	VADDPS        X8, X9, X9
+	VMOVSHDUP     X9, X8
+	VADDSS        X8, X9, X9
+	VMOVSS        X9, (SI)
+	ADDQ          ld+16(FP), AX
+	ADDQ          $0x08, CX
+	ADDQ          $0x04, DX
+	ADDQ          $0x04, BX
+	ADDQ          $0x04, SI
+	DECQ          DI
+	JNZ           row
+	VZEROUPPER
+	RET
+
+// func avx512ScoreRows(count int, s *float32, ds *float32, ld int, extents *[2]int32, lse *float32, lseStep int, d *float32, dStep int, ic2 float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·avx512ScoreRows(SB), NOSPLIT|NOFRAME, $0-76
+	MOVQ         ld+24(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, ld+24(FP)
+	MOVQ         lseStep+48(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, lseStep+48(FP)
+	MOVQ         dStep+64(FP), AX
+	SHLQ         $0x02, AX
+	MOVQ         AX, dStep+64(FP)
+	MOVQ         s+8(FP), AX
+	MOVQ         ds+16(FP), CX
+	MOVQ         extents+32(FP), DX
+	MOVQ         lse+40(FP), BX
+	MOVQ         d+56(FP), SI
+	VBROADCASTSS ic2+72(FP), Z0
+	VMOVUPS      word_c2fc0000<>+0(SB), Z1
+	VMOVUPS      word_3f800000<>+0(SB), Z2
+	VMOVUPS      word_3aaddd0a<>+0(SB), Z3
+	VMOVUPS      word_3c1e7544<>+0(SB), Z4
+	VMOVUPS      word_3d635ba9<>+0(SB), Z5
+	VMOVUPS      word_3e75fcde<>+0(SB), Z6
+	VMOVUPS      word_3f317215<>+0(SB), Z7
+	VMOVUPS      word_4b40007f<>+0(SB), Z8
+	MOVQ         count+0(FP), DI
+
+row:
+	MOVLQSX      (DX), R8
+	MOVLQSX      4(DX), R9
+	SUBQ         R8, R9
+	LEAQ         (AX)(R8*4), R8
+	MOVQ         R8, R10
+	SUBQ         AX, R10
+	ADDQ         CX, R10
+	VBROADCASTSS (BX), Z9
+	VBROADCASTSS (SI), Z10
+	MOVQ         R9, R11
+	XORQ         R12, R12
+
+score_unrolled:
+	CMPQ         R11, $0x00000020
+	JL           score_single
+	VMOVUPS      (R8)(R12*1), Z11
+	VMOVUPS      64(R8)(R12*1), Z12
+	VMOVAPS      Z11, Z13
+	VMOVAPS      Z12, Z14
+	VMULPS       Z11, Z13, Z13
+	VMULPS       Z12, Z14, Z14
+	VMULPS       Z0, Z13, Z13
+	VMULPS       Z0, Z14, Z14
+	VSUBPS       Z9, Z11, Z11
+	VSUBPS       Z9, Z12, Z12
+	VMULPS       word_3fb8aa3b<>+0(SB), Z11, Z11
+	VMULPS       word_3fb8aa3b<>+0(SB), Z12, Z12
+	VMAXPS       Z11, Z1, Z11
+	VMAXPS       Z12, Z1, Z12
+	VADDPS       Z8, Z11, Z15
+	VADDPS       Z8, Z12, Z16
+	VSUBPS       Z8, Z15, Z17
+	VSUBPS       Z8, Z16, Z18
+	VSUBPS       Z17, Z11, Z11
+	VSUBPS       Z18, Z12, Z12
+	VMOVUPS      Z3, Z17
+	VMOVUPS      Z3, Z18
+	VFMADD213PS  Z4, Z11, Z17
+	VFMADD213PS  Z4, Z12, Z18
+	VFMADD213PS  Z5, Z11, Z17
+	VFMADD213PS  Z5, Z12, Z18
+	VFMADD213PS  Z6, Z11, Z17
+	VFMADD213PS  Z6, Z12, Z18
+	VFMADD213PS  Z7, Z11, Z17
+	VFMADD213PS  Z7, Z12, Z18
+	VFMADD213PS  Z2, Z11, Z17
+	VFMADD213PS  Z2, Z12, Z18
+	VPSLLD       $0x17, Z15, Z15
+	VMULPS       Z15, Z17, Z17
+	VPSLLD       $0x17, Z16, Z16
+	VMULPS       Z16, Z18, Z18
+	VMOVUPS      Z17, (R8)(R12*1)
+	VMOVUPS      Z18, 64(R8)(R12*1)
+	VMOVUPS      (R10)(R12*1), Z11
+	VMOVUPS      64(R10)(R12*1), Z12
+	VSUBPS       Z10, Z11, Z11
+	VSUBPS       Z10, Z12, Z12
+	VMULPS       Z17, Z11, Z11
+	VMULPS       Z18, Z12, Z12
+	VFNMADD231PS Z13, Z11, Z11
+	VFNMADD231PS Z14, Z12, Z12
+	VMOVUPS      Z11, (R10)(R12*1)
+	VMOVUPS      Z12, 64(R10)(R12*1)
+	ADDQ         $0x00000080, R12
+	SUBQ         $0x00000020, R11
+	JMP          score_unrolled
+
+score_single:
+	CMPQ         R11, $0x10
+	JL           score_rest
+	VMOVUPS      (R8)(R12*1), Z11
+	VMOVAPS      Z11, Z12
+	VMULPS       Z11, Z12, Z12
+	VMULPS       Z0, Z12, Z12
+	VSUBPS       Z9, Z11, Z11
+	VMULPS       word_3fb8aa3b<>+0(SB), Z11, Z11
+	VMAXPS       Z11, Z1, Z11
+	VADDPS       Z8, Z11, Z13
+	VSUBPS       Z8, Z13, Z14
+	VSUBPS       Z14, Z11, Z11
+	VMOVUPS      Z3, Z14
+	VFMADD213PS  Z4, Z11, Z14
+	VFMADD213PS  Z5, Z11, Z14
+	VFMADD213PS  Z6, Z11, Z14
+	VFMADD213PS  Z7, Z11, Z14
+	VFMADD213PS  Z2, Z11, Z14
+	VPSLLD       $0x17, Z13, Z13
+	VMULPS       Z13, Z14, Z14
+	VMOVUPS      Z14, (R8)(R12*1)
+	VMOVUPS      (R10)(R12*1), Z11
+	VSUBPS       Z10, Z11, Z11
+	VMULPS       Z14, Z11, Z11
+	VFNMADD231PS Z12, Z11, Z11
+	VMOVUPS      Z11, (R10)(R12*1)
+	ADDQ         $0x40, R12
+	SUBQ         $0x10, R11
+	JMP          score_single
+
+score_rest:
+	TESTQ        R11, R11
+	JZ           score_done
+	MOVL         $-1, R13
+	BZHIL        R11, R13, R13
+	KMOVW        R13, K1
+	VMOVUPS.Z    (R8)(R12*1), K1, Z11
+	VMOVAPS      Z11, Z12
+	VMULPS       Z11, Z12, Z12
+	VMULPS       Z0, Z12, Z12
+	VSUBPS       Z9, Z11, Z11
+	VMULPS       word_3fb8aa3b<>+0(SB), Z11, Z11
+	VMAXPS       Z11, Z1, Z11
+	VADDPS       Z8, Z11, Z9
+	VSUBPS       Z8, Z9, Z13
+	VSUBPS       Z13, Z11, Z11
+	VMOVUPS      Z3, Z13
+	VFMADD213PS  Z4, Z11, Z13
+	VFMADD213PS  Z5, Z11, Z13
+	VFMADD213PS  Z6, Z11, Z13
+	VFMADD213PS  Z7, Z11, Z13
+	VFMADD213PS  Z2, Z11, Z13
+	VPSLLD       $0x17, Z9, Z9
+	VMULPS       Z9, Z13, Z13
+	VMOVAPS.Z    Z13, K1, Z13
+	VMOVUPS      Z13, (R8)(R12*1)
+	VMOVUPS.Z    (R10)(R12*1), K1, Z9
+	VSUBPS       Z10, Z9, Z9
+	VMULPS       Z13, Z9, Z9
+	VFNMADD231PS Z12, Z9, Z9
+	VMOVAPS.Z    Z9, K1, Z9
+	VMOVUPS      Z9, (R10)(R12*1)
+
+score_done:
+	VXORPS  Z9, Z9, Z9
+	LEAQ    15(R9), R9
+	ANDQ    $-16, R9
+	VMOVUPS Z9, (R8)(R9*4)
+	VMOVUPS Z9, (R10)(R9*4)
+	ADDQ    ld+24(FP), AX
+	ADDQ    ld+24(FP), CX
+	ADDQ    $0x08, DX
+	ADDQ    lseStep+48(FP), BX
+	ADDQ    dStep+64(FP), SI
+	DECQ    DI
+	JNZ     row
+	VZEROUPPER
+	RET
+
+// func avx512DotRows(count int, x *float32, xStep int, y *float32, yStep int, n int, out *float32)
+// Requires: AVX, AVX512DQ, AVX512F, BMI2
+TEXT ·avx512DotRows(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ xStep+16(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, xStep+16(FP)
+	MOVQ yStep+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, yStep+32(FP)
+	MOVQ x+8(FP), AX
+	MOVQ y+24(FP), CX
+	MOVQ out+48(FP), DX
+	MOVQ n+40(FP), BX
+	MOVQ count+0(FP), SI
+
+row:
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	MOVQ   BX, DI
+	XORQ   R8, R8
+
+dot_unrolled:
+	CMPQ        DI, $0x00000040
+	JL          dot_single
+	VMOVUPS     (AX)(R8*1), Z4
+	VMOVUPS     64(AX)(R8*1), Z5
+	VMOVUPS     128(AX)(R8*1), Z6
+	VMOVUPS     192(AX)(R8*1), Z7
+	VMOVUPS     (CX)(R8*1), Z8
+	VMOVUPS     64(CX)(R8*1), Z9
+	VMOVUPS     128(CX)(R8*1), Z10
+	VMOVUPS     192(CX)(R8*1), Z11
+	VFMADD231PS Z8, Z4, Z0
+	VFMADD231PS Z9, Z5, Z1
+	VFMADD231PS Z10, Z6, Z2
+	VFMADD231PS Z11, Z7, Z3
+	ADDQ        $0x00000100, R8
+	SUBQ        $0x00000040, DI
+	JMP         dot_unrolled
+
+dot_single:
+	CMPQ        DI, $0x10
+	JL          dot_rest
+	VMOVUPS     (AX)(R8*1), Z4
+	VMOVUPS     (CX)(R8*1), Z5
+	VFMADD231PS Z5, Z4, Z0
+	ADDQ        $0x40, R8
+	SUBQ        $0x10, DI
+	JMP         dot_single
+
+dot_rest:
+	TESTQ       DI, DI
+	JZ          dot_done
+	MOVL        $-1, R9
+	BZHIL       DI, R9, R9
+	KMOVW       R9, K1
+	VMOVUPS.Z   (AX)(R8*1), K1, Z4
+	VMOVUPS.Z   (CX)(R8*1), K1, Z5
+	VFMADD231PS Z5, Z4, Z0
+
+dot_done:
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMOVHLPS      X0, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSHDUP     X0, X1
+	VADDSS        X1, X0, X0
+	VMOVSS        X0, (DX)
+	ADDQ          xStep+16(FP), AX
+	ADDQ          yStep+32(FP), CX
+	ADDQ          $0x04, DX
+	DECQ          SI
+	JNZ           row
+	VZEROUPPER
+	RET
+
+// func avx512ScaleRows(count int, out *float32, outStep int, x *float32, xStep int, n int, factors *float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·avx512ScaleRows(SB), NOSPLIT|NOFRAME, $0-56
+	MOVQ outStep+16(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, outStep+16(FP)
+	MOVQ xStep+32(FP), AX
+	SHLQ $0x02, AX
+	MOVQ AX, xStep+32(FP)
+	MOVQ out+8(FP), AX
+	MOVQ x+24(FP), CX
+	MOVQ factors+48(FP), DX
+	MOVQ n+40(FP), BX
+	MOVQ count+0(FP), SI
+
+row:
+	VBROADCASTSS (DX), Z0
+	MOVQ         BX, DI
+	XORQ         R8, R8
+
+scale_unrolled:
+	CMPQ    DI, $0x00000040
+	JL      scale_single
+	VMOVUPS (CX)(R8*1), Z1
+	VMOVUPS 64(CX)(R8*1), Z2
+	VMOVUPS 128(CX)(R8*1), Z3
+	VMOVUPS 192(CX)(R8*1), Z4
+	VMULPS  Z0, Z1, Z1
+	VMULPS  Z0, Z2, Z2
+	VMULPS  Z0, Z3, Z3
+	VMULPS  Z0, Z4, Z4
+	VMOVUPS Z1, (AX)(R8*1)
+	VMOVUPS Z2, 64(AX)(R8*1)
+	VMOVUPS Z3, 128(AX)(R8*1)
+	VMOVUPS Z4, 192(AX)(R8*1)
+	ADDQ    $0x00000100, R8
+	SUBQ    $0x00000040, DI
+	JMP     scale_unrolled
+
+scale_single:
+	CMPQ    DI, $0x10
+	JL      scale_rest
+	VMOVUPS (CX)(R8*1), Z1
+	VMULPS  Z0, Z1, Z1
+	VMOVUPS Z1, (AX)(R8*1)
+	ADDQ    $0x40, R8
+	SUBQ    $0x10, DI
+	JMP     scale_single
+
+scale_rest:
+	TESTQ     DI, DI
+	JZ        scale_done
+	MOVL      $-1, R9
+	BZHIL     DI, R9, R9
+	KMOVW     R9, K1
+	VMOVUPS.Z (CX)(R8*1), K1, Z1
+	VMULPS    Z0, Z1, Z1
+	VMOVUPS   Z1, K1, (AX)(R8*1)
+
+scale_done:
+	ADDQ outStep+16(FP), AX
+	ADDQ xStep+32(FP), CX
+	ADDQ $0x04, DX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 

@@ -106,9 +106,6 @@ func avx2Exp(out []float32, x []float32, scale float32, top float32) float32
 // avx2ExpMax is vectors.expMax.
 func avx2ExpMax(out []float32, x []float32, next []float32, last []float32, scale float32, top float32, factor float32) (sum float32, max float32)
 
-// avx2Score is vectors.score.
-func avx2Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
-
 // avx2Cap is vectors.cap.
 func avx2Cap(x []float32, c float32)
 
@@ -129,6 +126,18 @@ func avx2GELU(out []float32, gate []float32, up []float32)
 
 // avx2GELUGrad is vectors.gatedGrad.
 func avx2GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+
+// avx2SoftmaxRows is vectors.softmaxRows.
+func avx2SoftmaxRows(count int, s *float32, ld int, extents *[2]int32, top *float32, next *float32, sums *float32)
+
+// avx2ScoreRows is vectors.scoreRows.
+func avx2ScoreRows(count int, s *float32, ds *float32, ld int, extents *[2]int32, lse *float32, lseStep int, d *float32, dStep int, ic2 float32)
+
+// avx2DotRows is vectors.dotRows.
+func avx2DotRows(count int, x *float32, xStep int, y *float32, yStep int, n int, out *float32)
+
+// avx2ScaleRows is vectors.scaleRows.
+func avx2ScaleRows(count int, out *float32, outStep int, x *float32, xStep int, n int, factors *float32)
 
 // avx2Adam is vectors.adam; c points to an adamFactors.
 func avx2Adam(p []float32, m []float32, v []float32, g []float32, c *float32)
@@ -241,9 +250,6 @@ func avx512Exp(out []float32, x []float32, scale float32, top float32) float32
 // avx512ExpMax is vectors.expMax.
 func avx512ExpMax(out []float32, x []float32, next []float32, last []float32, scale float32, top float32, factor float32) (sum float32, max float32)
 
-// avx512Score is vectors.score.
-func avx512Score(s []float32, dp []float32, lse float32, d float32, ic2 float32)
-
 // avx512Cap is vectors.cap.
 func avx512Cap(x []float32, c float32)
 
@@ -264,6 +270,18 @@ func avx512GELU(out []float32, gate []float32, up []float32)
 
 // avx512GELUGrad is vectors.gatedGrad.
 func avx512GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+
+// avx512SoftmaxRows is vectors.softmaxRows.
+func avx512SoftmaxRows(count int, s *float32, ld int, extents *[2]int32, top *float32, next *float32, sums *float32)
+
+// avx512ScoreRows is vectors.scoreRows.
+func avx512ScoreRows(count int, s *float32, ds *float32, ld int, extents *[2]int32, lse *float32, lseStep int, d *float32, dStep int, ic2 float32)
+
+// avx512DotRows is vectors.dotRows.
+func avx512DotRows(count int, x *float32, xStep int, y *float32, yStep int, n int, out *float32)
+
+// avx512ScaleRows is vectors.scaleRows.
+func avx512ScaleRows(count int, out *float32, outStep int, x *float32, xStep int, n int, factors *float32)
 
 // avx512Adam is vectors.adam; c points to an adamFactors.
 func avx512Adam(p []float32, m []float32, v []float32, g []float32, c *float32)

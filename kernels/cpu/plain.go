@@ -61,7 +61,10 @@ var plain = vectors{
 		return plainExp(out, x, scale, top), plainMax(next)
 	},
 	cap:          plainCap,
-	score:        plainScore,
+	softmaxRows:  softmaxByRow(plainMax, plainExp),
+	scoreRows:    scoreByRow(plainScore),
+	dotRows:      dotByRow(func(x []float32, y *byte) float32 { return plainDot(x, y, 4, f32At) }),
+	scaleRows:    scaleByRow(plainScale),
 	sumSquares:   func(x []float32) float32 { return float32(plainSquares(x)) },
 	sumSquares64: plainSquares,
 	normalizeSum: func(out, x, w, next []float32, inv float32) float32 {
@@ -293,6 +296,58 @@ func plainScore(s, dp []float32, lse, d, ic2 float32) {
 		s[i] = p
 		dp[i] = p * (dp[i] - d) * (1 - v*v*ic2)
 	}
+}
+
+// What works on rows can be made of what works on one.
+
+func softmaxByRow(maxOf func(x []float32) float32, exp func(out, x []float32, scale, top float32) float32) func(count int, s *float32, ld int, extents *extent, top, next, sums *float32) {
+	return func(count int, s *float32, ld int, extents *extent, top, next, sums *float32) {
+		tops, nexts, all := unsafe.Slice(top, count), unsafe.Slice(next, count), unsafe.Slice(sums, count)
+		for i, e := range unsafe.Slice(extents, count) {
+			row := rowFrom(s, i*ld, int(e[1])+tileRows)
+			x := row[e[0]:e[1]]
+			nexts[i] = tops[i]
+			if m := maxOf(x); m > nexts[i] {
+				nexts[i] = m
+			}
+			all[i] = exp(x, x, 1, nexts[i])
+			clear(row[e[1]:])
+		}
+	}
+}
+
+func scoreByRow(score func(s, dp []float32, lse, d, ic2 float32)) func(count int, s, ds *float32, ld int, extents *extent, lse *float32, lseStep int, d *float32, dStep int, ic2 float32) {
+	return func(count int, s, ds *float32, ld int, extents *extent, lse *float32, lseStep int, d *float32, dStep int, ic2 float32) {
+		for i, e := range unsafe.Slice(extents, count) {
+			row, grad := rowFrom(s, i*ld, int(e[1])+tileRows), rowFrom(ds, i*ld, int(e[1])+tileRows)
+			score(row[e[0]:e[1]], grad[e[0]:e[1]], rowFrom(lse, i*lseStep, 1)[0], rowFrom(d, i*dStep, 1)[0], ic2)
+			clear(row[e[1]:])
+			clear(grad[e[1]:])
+		}
+	}
+}
+
+func dotByRow(dot func(x []float32, y *byte) float32) func(count int, x *float32, xStep int, y *float32, yStep, n int, out *float32) {
+	return func(count int, x *float32, xStep int, y *float32, yStep, n int, out *float32) {
+		for i := range unsafe.Slice(out, count) {
+			rowFrom(out, i, 1)[0] = dot(rowFrom(x, i*xStep, n), (*byte)(unsafe.Pointer(&rowFrom(y, i*yStep, n)[0])))
+		}
+	}
+}
+
+func scaleByRow(scale func(y []float32, a float32)) func(count int, out *float32, outStep int, x *float32, xStep, n int, factors *float32) {
+	return func(count int, out *float32, outStep int, x *float32, xStep, n int, factors *float32) {
+		for i, factor := range unsafe.Slice(factors, count) {
+			row := rowFrom(out, i*outStep, n)
+			copy(row, rowFrom(x, i*xStep, n))
+			scale(row, factor)
+		}
+	}
+}
+
+// rowFrom returns n elements that lie so many behind p.
+func rowFrom(p *float32, at, n int) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Add(unsafe.Pointer(p), 4*at)), n)
 }
 
 func plainSquares(x []float32) float64 {

@@ -45,6 +45,7 @@ type worker struct {
 	term    [1]term               // of a product within a task
 	after   nextLeft              // of products of halves
 	asks    [packedSums]rowsAhead // of a block of them
+	extents [blockQueries]extent  // of a block of scores
 }
 
 // The states of a worker's slot. The caller offers a job; the worker takes

@@ -17,6 +17,12 @@ const (
 	outerBlock = 96
 )
 
+// extent says which elements of a row count: from the first one to before the second.
+type extent = [2]int32
+
+// rowSpare is what there has to be behind rows whose extents end where they may.
+const rowSpare = 2 * tileCols
+
 // expMaxLimit keeps sums exact in which expMax takes out a power of two.
 const expMaxLimit = 1 << 20
 
@@ -99,9 +105,18 @@ type vectors struct {
 	// arithmetic goes on. last may be out, whose old elements may then be anything.
 	expMax func(out, x, next, last []float32, scale, top, factor float32) (sum, max float32)
 	cap    func(x []float32, c float32) // x = c·tanh(x/c)
-	// score turns capped scores s and dp = ∂/∂p into p = exp(s - lse) and
-	// ds = p·(dp - d)·(1 - s²·ic2), in place.
-	score func(s, dp []float32, lse, d, ic2 float32)
+
+	// These work on count > 0 rows, so many elements apart.
+
+	// softmaxRows is exp(s - next) for the elements of a row's extent, where next is the
+	// largest of them and of top; sums are Σ. What follows them in s is cleared for tileRows
+	// elements at least, and in less than rowSpare overwritten.
+	softmaxRows func(count int, s *float32, ld int, extents *extent, top, next, sums *float32)
+	// scoreRows turns capped scores s and ds = ∂/∂p into p = exp(s - lse) and
+	// ds = p·(ds - d)·(1 - s²·ic2); the rest is as in softmaxRows.
+	scoreRows func(count int, s, ds *float32, ld int, extents *extent, lse *float32, lseStep int, d *float32, dStep int, ic2 float32)
+	dotRows   func(count int, x *float32, xStep int, y *float32, yStep, n int, out *float32)         // out[i] = Σ x·y
+	scaleRows func(count int, out *float32, outStep int, x *float32, xStep, n int, factors *float32) // out = factors[i]·x
 
 	sumSquares   func(x []float32) float32
 	sumSquares64 func(x []float32) float64

@@ -23,7 +23,6 @@ var loops = map[string]func(v *vectors, s [][]float32) float64{
 		return float64(top)
 	},
 	"cap":          func(v *vectors, s [][]float32) float64 { v.cap(s[0], 0.5); return 0 },
-	"score":        func(v *vectors, s [][]float32) float64 { v.score(s[0], s[1], 2, 0.5, 1e-3); return 0 },
 	"sumSquares":   func(v *vectors, s [][]float32) float64 { return float64(v.sumSquares(s[0])) },
 	"sumSquares64": func(v *vectors, s [][]float32) float64 { return v.sumSquares64(s[0]) },
 	"normalizeSum": func(v *vectors, s [][]float32) float64 { return float64(v.normalizeSum(s[0], s[1], s[2], s[3], 0.3)) },
@@ -137,6 +136,152 @@ func TestNotANumber(t *testing.T) {
 	}
 }
 
+// scores returns the sum of softmaxRows of the n elements of one row.
+func scores(v *vectors, s []float32, n int) float32 {
+	top, next, sum := float32(math.Inf(-1)), float32(0), float32(0)
+	v.softmaxRows(1, &s[0], 0, &extent{0, int32(n)}, &top, &next, &sum)
+	return sum
+}
+
+// rowsOf are random rows of some elements, and room behind them.
+type rowsOf struct {
+	count, ld int
+	extents   []extent
+	s, ds     []float32
+	a, b, c   []float32 // an element for each row, every third
+}
+
+func newRowsOf(seed uint64) *rowsOf {
+	r := rand.New(rand.NewPCG(seed, 2))
+	x := &rowsOf{count: 1 + r.IntN(9), ld: 70 + rowSpare}
+	fill := func(n int) []float32 {
+		y := make([]float32, n)
+		for i := range y {
+			y[i] = float32(3 * r.NormFloat64())
+		}
+		return y
+	}
+	x.s, x.ds = fill(x.count*x.ld), fill(x.count*x.ld)
+	x.a, x.b, x.c = fill(3*x.count), fill(3*x.count), fill(3*x.count)
+	for range x.count {
+		lo := r.IntN(20) * r.IntN(2)
+		x.extents = append(x.extents, extent{int32(lo), int32(lo + r.IntN(71-lo))})
+	}
+	return x
+}
+
+// each calls f for the elements of extents, and those behind that are to be cleared, and
+// checks that those elsewhere are still those of old.
+func (x *rowsOf) each(t *testing.T, what string, s, old []float32, f func(row, col int, y float32)) {
+	for i, e := range x.extents {
+		for j, y := range s[i*x.ld:][:x.ld] {
+			switch at := int32(j); {
+			case at >= e[0] && at < e[1]:
+				f(i, j, y)
+			case at >= e[1] && at < e[1]+tileRows:
+				if y != 0 {
+					t.Fatalf("%s: row %d of %v: element %d is %v", what, i, e, j, y)
+				}
+			case at < e[0] || at >= e[1]+rowSpare-1:
+				if y != old[i*x.ld+j] {
+					t.Fatalf("%s: row %d of %v: element %d has changed", what, i, e, j)
+				}
+			}
+		}
+	}
+}
+
+// TestScores compares softmaxRows and scoreRows with their formulas.
+func TestScores(t *testing.T) {
+	for _, v := range available() {
+		for seed := range uint64(300) {
+			x, old := newRowsOf(seed), newRowsOf(seed)
+			next, sums := make([]float32, x.count), make([]float32, x.count)
+			v.softmaxRows(x.count, &x.s[0], x.ld, &x.extents[0], &x.a[0], &next[0], &sums[0])
+			want, left := slices.Clone(x.a[:x.count]), make([]float64, x.count)
+			for i, e := range x.extents {
+				for _, y := range old.s[i*x.ld:][e[0]:e[1]] {
+					want[i] = max(want[i], y)
+				}
+				left[i] = float64(sums[i])
+			}
+			if !slices.Equal(next, want) {
+				t.Fatalf("%s: largest %v, want %v", v.name, next, want)
+			}
+			x.each(t, v.name+", softmax", x.s, old.s, func(i, j int, y float32) {
+				w := math.Exp(float64(old.s[i*x.ld+j]) - float64(want[i]))
+				left[i] -= w
+				if !near(float64(y), w) {
+					t.Fatalf("%s: softmax of row %d, element %d is %v, want %v", v.name, i, j, y, w)
+				}
+			})
+			for i, d := range left {
+				if math.Abs(d) > 1e-5 {
+					t.Fatalf("%s: sum of row %d is %v off", v.name, i, d)
+				}
+			}
+
+			x = newRowsOf(seed)
+			const ic2 = 1e-2
+			v.scoreRows(x.count, &x.s[0], &x.ds[0], x.ld, &x.extents[0], &x.a[0], 3, &x.b[0], 2, ic2)
+			p := func(i, j int) (p, s float64) {
+				s = float64(old.s[i*x.ld+j])
+				return math.Exp(s - float64(x.a[3*i])), s
+			}
+			x.each(t, v.name+", p", x.s, old.s, func(i, j int, y float32) {
+				if w, _ := p(i, j); !near(float64(y), w) {
+					t.Fatalf("%s: p of row %d, element %d is %v, want %v", v.name, i, j, y, w)
+				}
+			})
+			x.each(t, v.name+", ds", x.ds, old.ds, func(i, j int, y float32) {
+				p, s := p(i, j)
+				if w := p * (float64(old.ds[i*x.ld+j]) - float64(x.b[2*i])) * (1 - s*s*ic2); math.Abs(float64(y)-w) > 1e-5*max(1, p) {
+					t.Fatalf("%s: ds of row %d, element %d is %v, want %v", v.name, i, j, y, w)
+				}
+			})
+		}
+	}
+}
+
+// TestDotAndScaleRows compares dotRows and scaleRows with their formulas.
+func TestDotAndScaleRows(t *testing.T) {
+	const count, outStep, xStep, yStep = 3, 97, 99, 101
+	for _, v := range available() {
+		for n := 1; n < 90; n++ {
+			r := rand.New(rand.NewPCG(uint64(n), 3))
+			x, y, factors := make([]float32, count*xStep), make([]float32, count*yStep), make([]float32, count)
+			for _, s := range [][]float32{x, y, factors} {
+				for i := range s {
+					s[i] = float32(r.NormFloat64())
+				}
+			}
+			dots, out := make([]float32, count+1), make([]float32, count*outStep)
+			v.dotRows(count, &x[0], xStep, &y[0], yStep, n, &dots[0])
+			v.scaleRows(count, &out[0], outStep, &x[0], xStep, n, &factors[0])
+			for i := range count {
+				var want float64
+				for j := range n {
+					want += float64(x[i*xStep+j]) * float64(y[i*yStep+j])
+					if got, want := out[i*outStep+j], x[i*xStep+j]*factors[i]; got != want {
+						t.Fatalf("%s: element %d of row %d of %d is %v, want %v", v.name, j, i, n, got, want)
+					}
+				}
+				if math.Abs(float64(dots[i])-want) > 1e-5*math.Sqrt(float64(n)) {
+					t.Fatalf("%s: product of row %d of %d is %v, want %v", v.name, i, n, dots[i], want)
+				}
+				for j := n; j < outStep; j++ {
+					if out[i*outStep+j] != 0 {
+						t.Fatalf("%s: row %d of %d: element %d was written", v.name, i, n, j)
+					}
+				}
+			}
+			if dots[count] != 0 {
+				t.Fatalf("%s: wrote beyond the last product", v.name)
+			}
+		}
+	}
+}
+
 // TestNotANumberStays has those that arithmetic makes, and others that a file may hold.
 func TestNotANumberStays(t *testing.T) {
 	isNaN := func(x float32) bool { return x != x }
@@ -160,11 +305,20 @@ func TestNotANumberStays(t *testing.T) {
 				for name, got := range map[string]func() float32{
 					"exp":    func() float32 { return v.exp(out, with(), 1, 2) },
 					"expMax": func() float32 { sum, _ := v.expMax(out, with(), filled(), filled(), 1, 2, 1); return sum },
-					"score":  func() float32 { out = with(); v.score(out, filled(), 1, 1, 0.1); return out[bad] },
-					"cap":    func() float32 { out = with(); v.cap(out, 3); return out[bad] },
-					"SiLU":   func() float32 { v.gated[kernels.SiLU](out, with(), filled()); return out[bad] },
-					"GELU":   func() float32 { v.gated[kernels.GELU](out, with(), filled()); return out[bad] },
-					"tanh":   func() float32 { v.gated[kernels.GELUTanh](out, with(), filled()); return out[bad] },
+					"softmax rows": func() float32 {
+						sum := scores(v, append(with(), make([]float32, rowSpare)...), n)
+						return sum
+					},
+					"score rows": func() float32 {
+						s, ds := append(with(), make([]float32, rowSpare)...), append(filled(), make([]float32, rowSpare)...)
+						one := float32(1)
+						v.scoreRows(1, &s[0], &ds[0], 0, &extent{0, int32(n)}, &one, 0, &one, 0, 0.1)
+						return s[bad]
+					},
+					"cap":  func() float32 { out = with(); v.cap(out, 3); return out[bad] },
+					"SiLU": func() float32 { v.gated[kernels.SiLU](out, with(), filled()); return out[bad] },
+					"GELU": func() float32 { v.gated[kernels.GELU](out, with(), filled()); return out[bad] },
+					"tanh": func() float32 { v.gated[kernels.GELUTanh](out, with(), filled()); return out[bad] },
 					"gradient": func() float32 {
 						v.gatedGrad[kernels.SiLU](out, other, with(), filled(), filled())
 						return out[bad] + other[bad]

@@ -89,27 +89,6 @@ func (e *exponent) sigmoid(x vectors) vectors {
 func activations() {
 	exp()
 	expAndMax()
-
-	s, n := kernel("Score", "func(s, dp []float32, lse, d, ic2 float32)", "vectors.score", "s", "dp")
-	lse, d, ic2 := isa.scalar("lse"), isa.scalar("d"), isa.scalar("ic2")
-	e := newExponent()
-	abreast(s, n, 2, func(s []*vector) {
-		z := loads(s, "s")
-		slope := z.copied()
-		slope.mulBy(z)
-		slope.mul(ic2)
-		z.each(func(_ int, v VecVirtual) { VSUBPS(lse, v, v) })
-		z.mul(number(log2e))
-		p := e.of(z)
-		stores(s, p, "s")
-		dp := loads(s, "dp")
-		dp.each(func(_ int, v VecVirtual) { VSUBPS(d, v, v) })
-		dp.mulBy(p)
-		dp.each(func(i int, v VecVirtual) { VFNMADD231PS(slope[i], v, v) }) // dp·(1 - slope)
-		stores(s, dp, "dp")
-	})
-	end()
-
 	capped()
 	gate("SiLU", 3, 2, silu, siluSlope)
 	gate("GELUTanh", 3, 2, geluTanh, geluTanhSlope)

@@ -85,6 +85,12 @@ func each(slices map[string]Register, n Register, unroll int, body func(s *vecto
 // abreast is each for bodies that interleave the work on several vectors: long
 // chains of dependent operations fill the processor's queue otherwise.
 func abreast(slices map[string]Register, n Register, count int, body func(s []*vector)) {
+	abreastIn(plain, slices, n, count, body)
+}
+
+// abreastIn is abreast for functions with several such loops: label makes the labels' names.
+func abreastIn(label func(name string) string, slices map[string]Register, n Register, count int, body func(s []*vector)) {
+	unrolled, single, rest, done := label("unrolled"), label("single"), label("rest"), label("done")
 	i := GP64()
 	XORQ(i, i)
 	var group []*vector
@@ -92,26 +98,26 @@ func abreast(slices map[string]Register, n Register, count int, body func(s []*v
 		group = append(group, &vector{slices: slices, index: i, offset: isa.bytes() * u, step: u})
 	}
 	if count > 1 {
-		Label("unrolled")
+		Label(unrolled)
 		CMPQ(n, U32(uint32(isa.lanes*count)))
-		JL(LabelRef("single"))
+		JL(LabelRef(single))
 		body(group)
 		ADDQ(U32(uint32(isa.bytes()*count)), i)
 		SUBQ(U32(uint32(isa.lanes*count)), n)
-		JMP(LabelRef("unrolled"))
+		JMP(LabelRef(unrolled))
 	}
-	Label("single")
+	Label(single)
 	CMPQ(n, Imm(uint64(isa.lanes)))
-	JL(LabelRef("rest"))
+	JL(LabelRef(rest))
 	body(group[:1])
 	ADDQ(Imm(uint64(isa.bytes())), i)
 	SUBQ(Imm(uint64(isa.lanes)), n)
-	JMP(LabelRef("single"))
-	Label("rest")
+	JMP(LabelRef(single))
+	Label(rest)
 	TESTQ(n, n)
-	JZ(LabelRef("done"))
+	JZ(LabelRef(done))
 	body([]*vector{{slices: slices, index: i, mask: tailMask(n)}})
-	Label("done")
+	Label(done)
 }
 
 // vectors are worked on abreast.

@@ -17,6 +17,7 @@ func main() {
 		vectorKernels()
 		reductions()
 		activations()
+		rowKernels()
 		optimizer()
 		peak()
 	}
