@@ -65,6 +65,7 @@ func wide(v vectors) vectors {
 	// On Sapphire Rapids large tiles take 4 to 15 % off packed products, on Zen 5 nothing.
 	v.tilePackedLarge, v.large = avx512TilePackedLarge, !bringsHalves
 	s := *v.strassen
+	s.worth = func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth, 1) }
 	s.rowSquares, s.packPair, s.stream, s.multiply = avx512RowSquares, avx512PackPair, avx512Stream, avx512Multiply
 	v.strassen = &s
 	v.across = perType(avx512AcrossF32, avx512AcrossF16, avx512AcrossBF16)
@@ -99,7 +100,7 @@ var avx2 = vectors{
 	tilePacked: avx2TilePacked,
 	outer:      avx2Outer,
 	outerApart: 12,
-	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth) }, cache: secondCache() * 5 / 8,
+	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth, 1.4) }, cache: secondCache() * 5 / 8,
 		rowSquares: avx2RowSquares, packPair: avx2PackPair, stream: avx2Stream, multiply: avx2Multiply},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6: avx2Across6,

@@ -131,14 +131,17 @@ func useful(v *vectors, m, n, depth int) bool {
 }
 
 // worthHalves is strassenVectors.worth where memory is outside of a core's own caches,
-// as fitted to measurements: what is saved for a multiply-add of a product is 1; it takes
-// 280 more for an element of the right factor, since 7 quarters are packed of 4, and
-// 170 for one of the left, and 180 to add one to C, for each block of the depth. Few
-// rows are too few for many threads, each of which reads all of the right factor.
-func worthHalves(m, n, depth int) bool {
+// as fitted to measurements. It adds up what is paid for, and compares it with the eighth that is
+// saved, in which arithmetic takes twice as long in AVX2: the elements of the right factor, of
+// which 7 quarters are packed for 4, those of the left one, and those of C, for each block of the
+// depth. Of fewer rows two threads would save 2 to 6 %, for which results are not to depend on
+// what a row is paired with; many threads, each of which reads all of the right factor, less.
+func worthHalves(m, n, depth int, saved float64) bool {
 	block := min(depth, 2*half(depth))
-	return m >= 768 && 280/float64(m)+170/float64(n)+180/float64(block) < 0.9
+	return m >= leastHalved && 264/float64(m)+120/float64(n)+64/float64(block) < saved
 }
+
+const leastHalved = 768 // rows
 
 // half returns half of the length of the blocks that a depth is cut into.
 func half(depth int) int {

@@ -68,11 +68,12 @@ func TestStrassenConformance(t *testing.T) {
 // TestWorthHalves has shapes for which it was measured.
 func TestWorthHalves(t *testing.T) {
 	for _, s := range []struct {
-		m, n, depth int
-		want        bool
-	}{{1024, 1536, 592, true}, {1024, 576, 592, true}, {1024, 576, 3104, true}, {512, 1536, 592, false}, {1024, 192, 592, false}, {4, 1 << 20, 1 << 20, false}} {
-		if got := worthHalves(s.m, s.n, s.depth); got != s.want {
-			t.Errorf("%v: %v", s, got)
+		m, n, depth  int
+		avx512, avx2 bool
+	}{{1024, 1536, 592, true, true}, {1024, 576, 3104, true, true}, {1024, 192, 592, true, true}, {768, 192, 592, false, true}, {1024, 64, 592, false, false},
+		{1024, 1536, 64, false, true}, {512, 1536, 592, false, false}, {4, 1 << 20, 1 << 20, false, false}} {
+		if a, b := worthHalves(s.m, s.n, s.depth, 1), worthHalves(s.m, s.n, s.depth, 1.4); a != s.avx512 || b != s.avx2 {
+			t.Errorf("%v: %v, %v", s, a, b)
 		}
 	}
 }

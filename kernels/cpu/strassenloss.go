@@ -28,9 +28,10 @@ type lossHalves struct {
 	cuts    []int     // pairs where tasks start, and their end
 }
 
-// lossByHalves says whether the loss is computed so.
+// lossByHalves says whether the loss is computed so. Weights are read once for two products,
+// block by block, so a third of the rows will do.
 func lossByHalves(v *vectors, o *kernels.CrossEntropy, n, vocab, depth int) bool {
-	if !useful(v, n, vocab, depth) {
+	if !useful(v, n*16/5, vocab, depth) {
 		return false
 	}
 	for _, t := range o.Terms {
