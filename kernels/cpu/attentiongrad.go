@@ -48,9 +48,26 @@ func parts(n, rows, shared int) int {
 
 func (a *attentionGrad) parts(n int) int { return parts(n, a.q.rows, a.shared) }
 
-// chunkStart returns the first key of a chunk; chunks are whole blocks.
+// chunkStart returns the first key of a chunk. Chunks are whole blocks, and about as many pairs of
+// a key and a query each.
 func (a *attentionGrad) chunkStart(n, chunk int) int {
-	return chunk * ceil(n, gradKeys) / a.parts(n) * gradKeys
+	all, parts := pairsBefore(n, n, a.shape.Window), a.parts(n)
+	for k := 0; k < n; k += gradKeys {
+		if pairsBefore(min(n, k+gradKeys/2), n, a.shape.Window)*parts > chunk*all {
+			return k
+		}
+	}
+	return n
+}
+
+// pairsBefore counts the queries of a sequence of n that look at each of its first k keys.
+func pairsBefore(k, n, window int) int {
+	if window == 0 || window > n {
+		window = n
+	}
+	whole := min(k, n-window) // keys that a whole window looks at
+	rest := k - whole
+	return whole*window + rest*window - rest*(rest-1)/2
 }
 
 func attentionGradNeed(o *kernels.AttentionGrad) need {
@@ -99,10 +116,15 @@ func (a *attentionGrad) layout(o *kernels.AttentionGrad, mem []float32) {
 	a.partial = mem
 }
 
-// cut lists the chunks, the early ones first: most queries look at them.
+// cut lists the chunks, from both ends inwards: what is too much in one is missing in others, and
+// threads begin with equal parts of the list.
 func (a *attentionGrad) cut() {
 	a.tasks = a.tasks[:0]
-	for chunk := range mostChunks {
+	for n := range mostChunks {
+		chunk := n / 2
+		if n%2 > 0 {
+			chunk = mostChunks - 1 - chunk
+		}
 		for i, sp := range a.seq.spans {
 			if chunk < a.parts(sp.len) {
 				a.tasks = append(a.tasks, chunkOf{int32(i), int32(chunk)})

@@ -530,3 +530,35 @@ func TestPeaks(t *testing.T) {
 		b.Close()
 	}
 }
+
+// TestChunks cuts sequences for attention's gradients into parts that take as long as each other,
+// but for a block.
+func TestChunks(t *testing.T) {
+	for _, n := range []int{1, 48, 96, 97, 500, 2048, 5000} {
+		for _, window := range []int{0, 1, 100, 3000} {
+			a := &attentionGrad{heads: heads{shared: 3, shape: kernels.AttentionShape{Window: window}}}
+			a.q.rows = n
+			pairs := func(from, to int) (sum int) {
+				for k := from; k < to; k++ {
+					looking := n - k
+					if window > 0 {
+						looking = min(looking, window)
+					}
+					sum += looking
+				}
+				return sum
+			}
+			all, parts := pairs(0, n), a.parts(n)
+			block := pairs(0, min(n, gradKeys))
+			if a.chunkStart(n, 0) != 0 || a.chunkStart(n, parts) != n {
+				t.Fatalf("%d keys, window %d: from %d to %d", n, window, a.chunkStart(n, 0), a.chunkStart(n, parts))
+			}
+			for i := range parts {
+				from, to := a.chunkStart(n, i), a.chunkStart(n, i+1)
+				if got := pairs(from, to); from%gradKeys != 0 || from > to || parts*got > all+parts*block || parts*got < all-parts*block {
+					t.Errorf("%d keys, window %d: chunk %d of %d, from %d to %d, has %d of %d pairs", n, window, i, parts, from, to, got, all)
+				}
+			}
+		}
+	}
+}
