@@ -280,7 +280,7 @@ type softmax struct {
 	s, out   []float32 // scores [blockQueries, scoreLine], sums [blockQueries, padded]
 	max, sum []float32
 	next     []float32 // max with a block of keys more
-	part     []float32 // Σ e^(score - next) of that block
+	part     []float32 // Σ e^(score - next) of that block; in the end 1/sum
 }
 
 func (a *attention) attend(w *worker, b block, head int) {

@@ -227,6 +227,33 @@ func TestProduct(t *testing.T) {
 	check(t, "sum without terms", &kernels.Product{Out: m.f("Out", 9, 70), Add: m.f("Add", 9, 70), Bias: m.w(kernels.F32, 1, 70)}, 1e-6)
 }
 
+// TestWeightGradBeside has a gradient of few columns in rows of a whole panel: what else is there
+// stays as it is, to the sign of a zero.
+func TestWeightGradBeside(t *testing.T) {
+	const rows, n, k = 30, 200, 9
+	m := maker{rand.New(rand.NewPCG(5, 6))}
+	h, _ := kernels.AllocHost(4 * n * tileCols)
+	defer kernels.FreeHost(h)
+	negative := float32(math.Copysign(0, -1))
+	for _, v := range available() {
+		for i := range floats(h) {
+			floats(h)[i] = negative
+		}
+		op := narrow(&kernels.WeightGrad{DY: m.f("DY", rows, n), X: m.f("X", rows, k), DW: m.f("DW", n, k), Scale: 1}).(*kernels.WeightGrad)
+		op.DW = &kernels.Tensor{Name: "DW", DType: kernels.F32, Rows: n, Cols: k, Stride: tileCols, Buf: h}
+		b := &Backend{v: v, pool: newPool(2)}
+		if err := b.Run([]kernels.Op{op}, nil); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		for i, y := range floats(h) {
+			if column := i % tileCols; column >= k && math.Float32bits(y) != math.Float32bits(negative) || column < k && y == 0 {
+				t.Fatalf("%s: row %d, column %d is %v", v.name, i/tileCols, column, y)
+			}
+		}
+	}
+}
+
 func TestWeightGrad(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(3, 4))}
 	for _, s := range [][3]int{{1, 1, 1}, {9, 16, 40}, {330, 40, 16}, {64, 100, 90}, {700, 5, 130}, {30, 1024, 7}} {

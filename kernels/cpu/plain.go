@@ -329,8 +329,9 @@ func scoreByRow(score func(s, dp []float32, lse, d, ic2 float32)) func(count int
 
 func dotByRow(dot func(x []float32, y *byte) float32) func(count int, x *float32, xStep int, y *float32, yStep, n int, out *float32) {
 	return func(count int, x *float32, xStep int, y *float32, yStep, n int, out *float32) {
-		for i := range unsafe.Slice(out, count) {
-			rowFrom(out, i, 1)[0] = dot(rowFrom(x, i*xStep, n), (*byte)(unsafe.Pointer(&rowFrom(y, i*yStep, n)[0])))
+		sums := unsafe.Slice(out, count)
+		for i := range sums {
+			sums[i] = dot(rowFrom(x, i*xStep, n), (*byte)(unsafe.Pointer(&rowFrom(y, i*yStep, n)[0])))
 		}
 	}
 }

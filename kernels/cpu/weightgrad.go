@@ -155,7 +155,7 @@ func (t *thinGrad) next(p, j int) *float32 {
 func (t *thinGrad) addAcross(c, mem []float32, j, m int) {
 	for i := 0; i < t.thin.cols; i += tileCols {
 		t.v.across[kernels.F32](&mem[0], (*byte)(unsafe.Pointer(&c[i*outerBlock])), 4*outerBlock, outerBlock, t.alpha)
-		if t.dw.stride == tileCols { // rows follow each other
+		if t.dw.cols == tileCols && t.dw.stride == tileCols { // rows follow each other
 			rows := t.dw.data[j*tileCols:][:m*tileCols]
 			t.v.add(rows, rows, mem[:len(rows)])
 			continue

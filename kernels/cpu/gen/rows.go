@@ -17,20 +17,13 @@ func rowKernels() {
 
 // rowsLoop goes over the rows of a kernel's parameters.
 type rowsLoop struct {
-	count Register
-	moves []func()
+	moves []func() // to the next row
 }
 
-// param returns a parameter that each row moves on: by so many bytes, or by the elements that
-// another parameter says.
-func (l *rowsLoop) param(name string, step any) Register {
+// param returns a parameter that each row moves on, by so many bytes.
+func (l *rowsLoop) param(name string, step Op) Register {
 	r := Load(Param(name), GP64())
-	switch step := step.(type) {
-	case int:
-		l.moves = append(l.moves, func() { ADDQ(Imm(uint64(step)), r) })
-	case string:
-		l.moves = append(l.moves, func() { ADDQ(place(step), r) })
-	}
+	l.moves = append(l.moves, func() { ADDQ(step, r) })
 	return r
 }
 
@@ -96,8 +89,8 @@ func softmaxRows() {
 	declare("SoftmaxRows", "func(count int, s *float32, ld int, extents *[2]int32, top, next, sums *float32)", "vectors.softmaxRows")
 	inBytes("ld")
 	l := &rowsLoop{}
-	row, extents := l.param("s", "ld"), l.param("extents", 8)
-	top, next, sums := l.param("top", 4), l.param("next", 4), l.param("sums", 4)
+	row, extents := l.param("s", place("ld")), l.param("extents", Imm(8))
+	top, next, sums := l.param("top", Imm(4)), l.param("next", Imm(4)), l.param("sums", Imm(4))
 	e := newExponent()
 	l.each(func() {
 		p, n := extent(extents, row)
@@ -128,8 +121,8 @@ func scoreRows() {
 	declare("ScoreRows", "func(count int, s, ds *float32, ld int, extents *[2]int32, lse *float32, lseStep int, d *float32, dStep int, ic2 float32)", "vectors.scoreRows")
 	inBytes("ld", "lseStep", "dStep")
 	l := &rowsLoop{}
-	row, gradRow, extents := l.param("s", "ld"), l.param("ds", "ld"), l.param("extents", 8)
-	lses, ds := l.param("lse", "lseStep"), l.param("d", "dStep")
+	row, gradRow, extents := l.param("s", place("ld")), l.param("ds", place("ld")), l.param("extents", Imm(8))
+	lses, ds := l.param("lse", place("lseStep")), l.param("d", place("dStep"))
 	ic2, e := isa.scalar("ic2"), newExponent()
 	l.each(func() {
 		p, n := extent(extents, row)
@@ -163,7 +156,7 @@ func dotRows() {
 	declare("DotRows", "func(count int, x *float32, xStep int, y *float32, yStep, n int, out *float32)", "vectors.dotRows")
 	inBytes("xStep", "yStep")
 	l := &rowsLoop{}
-	s, out := map[string]Register{"x": l.param("x", "xStep"), "y": l.param("y", "yStep")}, l.param("out", 4)
+	s, out := map[string]Register{"x": l.param("x", place("xStep")), "y": l.param("y", place("yStep"))}, l.param("out", Imm(4))
 	n := Load(Param("n"), GP64())
 	l.each(func() {
 		acc := isa.zeros(4)
@@ -179,7 +172,7 @@ func scaleRows() {
 	declare("ScaleRows", "func(count int, out *float32, outStep int, x *float32, xStep, n int, factors *float32)", "vectors.scaleRows")
 	inBytes("outStep", "xStep")
 	l := &rowsLoop{}
-	s, factors := map[string]Register{"out": l.param("out", "outStep"), "x": l.param("x", "xStep")}, l.param("factors", 4)
+	s, factors := map[string]Register{"out": l.param("out", place("outStep")), "x": l.param("x", place("xStep"))}, l.param("factors", Imm(4))
 	n := Load(Param("n"), GP64())
 	l.each(func() {
 		factor := isa.new()
