@@ -100,7 +100,7 @@ var avx2 = vectors{
 	tilePacked: avx2TilePacked,
 	outer:      avx2Outer,
 	outerApart: 12,
-	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth, 1.4) }, cache: secondCache() * 5 / 8,
+	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth, 1.4) }, cache: (secondCache() + 320<<10) / 2,
 		rowSquares: avx2RowSquares, packPair: avx2PackPair, stream: avx2Stream, multiply: avx2Multiply},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6: avx2Across6,

@@ -90,6 +90,16 @@ func multiply() {
 		MOVQ(l.k, place(stride))
 	}
 	width := len(l.b) * cols
+	if !isa.wide() {
+		// All pairs together ask for the next panel once: each for less where there are many.
+		l.advance = GP64()
+		MOVQ(U32(panelBytes), RAX)
+		ADDQ(place("pairs"), RAX)
+		DECQ(RAX)
+		XORQ(RDX, RDX)
+		DIVQ(place("pairs"))
+		MOVQ(RAX, l.advance)
+	}
 	Label("product")
 	for col := 0; col < 2*cols; col += width {
 		label := func(name string) string { return fmt.Sprint(name, col) }
@@ -135,12 +145,17 @@ func multiply() {
 	end()
 }
 
+const (
+	panelBytes = packedUnroll * 4 * cols // of a right panel, in so many depths
+	mostLines  = 3                       // that are asked for meanwhile: enough for three pairs
+)
+
 // productLoop is where multiply has come to.
 type productLoop struct {
 	product, far, count Register // of a product: it, what to ask for, and pairs that are left
 	a, right, c, d      Register // places in the factors, and in the block
 	out, factor         Register // places in the result, and of its rows' factors
-	ahead               Register // of the right factor
+	ahead, advance      Register // of the right factor
 	k, second           Register
 	b                   []Register
 }
@@ -154,9 +169,9 @@ func (l *productLoop) tiles(count, col int, label func(string) string) {
 	l.inResult(count, col, name)
 	load("k", l.k)
 	MOVQ(l.right, l.b[0])
-	p := &panels{a: []Register{l.a}, b: l.b, ahead: l.ahead, lines: count}
+	p := &panels{a: []Register{l.a}, b: l.b, ahead: l.ahead, lines: mostLines, advance: l.advance}
 	if isa.wide() {
-		p.lines *= 4
+		p.lines, p.advance = 4*count, U32(uint32(64*4*count))
 		MOVQ(l.k, l.b[1])
 		SHLQ(Imm(6), l.b[1])
 		ADDQ(l.right, l.b[1])

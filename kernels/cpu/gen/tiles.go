@@ -52,14 +52,15 @@ func (t *tile) step(a, b func(i int) Mem) {
 // panels are packed ones: a has those of the left factor, b the vectors of the right
 // one, each in a panel of its own where they are wide.
 type panels struct {
-	a     []Register
-	b     []Register
-	ahead Register // what to ask for
-	lines int      // how much of it, for each of packedUnroll depths
+	a       []Register
+	b       []Register
+	ahead   Register // what to ask for
+	lines   int      // how much of it, for each of packedUnroll depths
+	advance Op       // and by how many bytes it moves on
 }
 
 func newPanels(a, b, ahead Register, lines int) *panels {
-	p := &panels{a: []Register{a}, b: []Register{b}, ahead: ahead, lines: lines}
+	p := &panels{a: []Register{a}, b: []Register{b}, ahead: ahead, lines: lines, advance: U32(uint32(64 * lines))}
 	if isa.wide() {
 		p.b = append(p.b, GP64())
 	}
@@ -72,7 +73,7 @@ func (p *panels) add(t *tile, n int) {
 		for i := range p.lines {
 			PREFETCHT1(Mem{Base: p.ahead, Disp: 64 * i})
 		}
-		ADDQ(U32(uint32(64*p.lines)), p.ahead)
+		ADDQ(p.advance, p.ahead)
 	}
 	for u := range n {
 		t.step(
