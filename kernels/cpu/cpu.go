@@ -224,7 +224,7 @@ func (b *Backend) need(op kernels.Op) need {
 	case *kernels.Product:
 		return productNeed(b.v, o)
 	case *kernels.WeightGrad:
-		return weightGradNeed(b.v.blas, o)
+		return weightGradNeed(b.v, o)
 	case *kernels.Attention:
 		return attentionNeed(o)
 	case *kernels.AttentionGrad:

@@ -61,7 +61,7 @@ var avx512 = wide(avx2)
 func wide(v vectors) vectors {
 	v.name = "avx512"
 	v.tileWide, v.tilePackedWide, v.tileTall = avx512TileWide, avx512TilePackedWide, avx512TileTall
-	v.outer, v.outerApart = avx512Outer, 0 // goes over them half as often
+	v.outer, v.outerDepth = avx512Outer, 64 // goes over them half as often
 	// On Sapphire Rapids large tiles take 4 to 15 % off packed products, on Zen 5 nothing.
 	v.tilePackedLarge, v.large = avx512TilePackedLarge, !bringsHalves
 	s := *v.strassen
@@ -99,7 +99,7 @@ var avx2 = vectors{
 	tile:       avx2Tile,
 	tilePacked: avx2TilePacked,
 	outer:      avx2Outer,
-	outerApart: 12,
+	outerDepth: 12,
 	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth, 1.4) }, cache: (secondCache() + 320<<10) / 2,
 		rowSquares: avx2RowSquares, packPair: avx2PackPair, stream: avx2Stream, multiply: avx2Multiply},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),

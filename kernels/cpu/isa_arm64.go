@@ -22,6 +22,7 @@ var neon = vectors{
 	name:       "neon",
 	tile:       neonTile,
 	tilePacked: neonTilePacked,
+	outerDepth: 64,
 	outer: func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32) {
 		at := func(x *float32, i int) *float32 { return (*float32)(unsafe.Add(unsafe.Pointer(x), 4*i)) }
 		asked := 0

@@ -15,6 +15,7 @@ var plain = vectors{
 	tile:       plainTile,
 	tilePacked: plainTilePacked,
 	outer:      plainOuter,
+	outerDepth: 64,
 	across: perType(
 		func(dst *float32, src *byte, stride, k int, scale float32) {
 			plainAcross(dst, src, stride, k, scale, 4, f32At)

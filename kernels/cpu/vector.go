@@ -61,10 +61,10 @@ type vectors struct {
 	// block like B's, from ahead on, part by part: to ask for all of it first would take as
 	// long as to wait for it.
 	outer func(k, groups int, a *float32, astep int, b *float32, bstep int, c, ahead *float32)
-	// outerApart is how many rows of b it goes over at best where these are whole pages
-	// apart: as many as the first cache has places for; 0 where that matters little. It goes
-	// on from C, so no sum depends on it.
-	outerApart int
+	// outerDepth is how many rows of b it goes over at best: all groups find them in the first
+	// cache, which holds few where rows are whole pages apart. It goes on from C, so no
+	// sum depends on it.
+	outerDepth int
 
 	// strassen are the loops of products of halves; nil where there are none.
 	strassen *strassenVectors

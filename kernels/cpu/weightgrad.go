@@ -9,16 +9,16 @@ import (
 // fewGradCols bounds what counts as thin: stacked low-rank factors too.
 const fewGradCols = 4 * tileCols
 
-func weightGradNeed(l *blas, o *kernels.WeightGrad) need {
+func weightGradNeed(v *vectors, o *kernels.WeightGrad) need {
 	n, k, depth := o.DW.Rows, o.DW.Cols, o.X.Rows
 	switch {
 	case n == 0 || k == 0:
 		return need{}
 	case k <= fewGradCols:
-		return thinGradNeed(k, depth)
+		return thinGradNeed(v, k, depth)
 	case n <= fewGradCols:
-		return thinGradNeed(n, depth)
-	case l.takes(n, k, depth):
+		return thinGradNeed(v, n, depth)
+	case v.blas.takes(n, k, depth):
 		return need{}
 	}
 	return gemmNeed(n, k, depth)
@@ -67,24 +67,11 @@ type thinGrad struct {
 	pack       []float32
 }
 
-// thinGradDepth is how many rows are read for all columns of the thin matrix; those
-// of a task stay in the first cache.
-const thinGradDepth = 64
-
-// depth is thinGradDepth, or fewer rows where these are whole pages apart, and so all in the
-// same few places of that cache.
-func (t *thinGrad) depth() int {
-	if t.long.stride%1024 == 0 && t.v.outerApart > 0 {
-		return t.v.outerApart
-	}
-	return thinGradDepth
-}
-
 // padded is the number of columns of the thin matrix as whole outer products.
 func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
 
-func thinGradNeed(thin, depth int) need {
-	n := need{private: outerBlock * (ceil(thin, tileCols)*tileCols + max(thinGradDepth, tileCols))}
+func thinGradNeed(v *vectors, thin, depth int) need {
+	n := need{private: outerBlock * (ceil(thin, tileCols)*tileCols + max(v.outerDepth, tileCols))}
 	if thin%outerRows > 0 {
 		n.shared = padded(thin) * depth
 	}
@@ -113,7 +100,7 @@ func (t *thinGrad) do(w *worker, task int) {
 	mem := w.private
 	c := take(&mem, ceil(n, tileCols)*tileCols*outerBlock)
 	clear(c)
-	for p := 0; p < t.long.rows; p += t.depth() {
+	for p := 0; p < t.long.rows; p += t.v.outerDepth {
 		long := t.rows(mem, p, j, m)
 		t.v.outer(long.rows, ceil(n, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &c[0], t.next(p, j))
 	}
@@ -129,7 +116,7 @@ func (t *thinGrad) do(w *worker, task int) {
 // rows returns m columns of the long matrix from (p, j) on, copied where they are no
 // whole block.
 func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
-	x := t.long.part(p, min(t.depth(), t.long.rows-p), j, m)
+	x := t.long.part(p, min(t.v.outerDepth, t.long.rows-p), j, m)
 	if m == outerBlock {
 		return x
 	}
@@ -142,7 +129,7 @@ func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
 
 // next returns where the rows start that are read after those from (p, j) on.
 func (t *thinGrad) next(p, j int) *float32 {
-	if p += t.depth(); p >= t.long.rows {
+	if p += t.v.outerDepth; p >= t.long.rows {
 		p, j = 0, j+outerBlock
 	}
 	if at := p*t.long.stride + j; at < len(t.long.data) {
