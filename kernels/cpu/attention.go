@@ -62,8 +62,9 @@ func mostPanels(bounds *kernels.Tensor, rows int) int {
 
 // heads is the layout of attention's operands.
 type heads struct {
-	dim, padded   int // of a head; padded to whole panels
-	query, shared int // query heads, key and value heads
+	dim, padded   int  // of a head; padded to whole panels
+	query, shared int  // query heads, key and value heads
+	apart         bool // rows are copied apart wherever they lie
 	shape         kernels.AttentionShape
 	seq           sequences
 }
@@ -126,7 +127,7 @@ type headRows struct {
 
 // copied says whether rows are copied apart: where they are no whole panels, or where they
 // are a multiple of a power of two apart, and so all in the same few places of a cache.
-func (h *heads) copied(stride int) bool { return h.dim%tileCols > 0 || stride%256 == 0 }
+func (h *heads) copied(stride int) bool { return h.apart || h.dim%tileCols > 0 || stride%256 == 0 }
 
 // copies returns how many elements the copies of a matrix take.
 func (h *heads) copies(x *kernels.Tensor) int {

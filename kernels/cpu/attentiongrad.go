@@ -70,11 +70,16 @@ func pairsBefore(k, n, window int) int {
 	return whole*window + rest*window - rest*(rest-1)/2
 }
 
+// longRows says whether sequences are so long that rows are read often enough, a block at a time,
+// to be copied apart first: then all of a block follow each other.
+func longRows(o *kernels.AttentionGrad) bool { return o.Q.Rows >= 1024*(o.Bounds.Rows-1) }
+
 func attentionGradNeed(o *kernels.AttentionGrad) need {
 	if o.Q.Len() == 0 {
 		return need{}
 	}
 	h := headsOf(o.Q, o.K, o.AttentionShape)
+	h.apart = longRows(o)
 	return need{
 		shared: 2*aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.K)) + aligned(h.copies(o.Q)) + aligned(h.copies(o.DOut)) +
 			aligned(o.Q.Rows*h.query) + aligned((parts(o.Q.Rows, o.Q.Rows, h.shared)-1)*o.Q.Len()),
@@ -88,6 +93,7 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 	}
 	a := &b.backward
 	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
+	a.apart = longRows(o)
 	a.isa, a.v, a.out, a.lse = b.v, view(o.V), view(o.Out), view(o.LSE)
 	a.dq, a.dk, a.dv = view(o.DQ), view(o.DK), view(o.DV)
 	a.scale, a.softCap, a.ic2 = float32(o.Scale), float32(o.SoftCap), 0
