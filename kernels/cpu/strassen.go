@@ -51,8 +51,9 @@ type strassenVectors struct {
 	// 8, of the first half and of the second, rows times their scales.
 	packPair func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 	// stream writes the packedSums of a panel of each quarter, k deep, so many elements
-	// apart, and past the caches where that is quick: that memory's last content has been
-	// read by all threads, and is not to be called in from their caches. Meanwhile it asks for what is packed later: for each
+	// apart, past the caches. That memory's last content has been read by all
+	// threads; to call it in from the caches of other cores takes longer than to pack,
+	// unless they have one in common. Meanwhile it asks for what is packed later: for each
 	// depth for four places, a step apart; the next four are so far on as advance says, and
 	// after tileCols depths by turn more.
 	stream func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)

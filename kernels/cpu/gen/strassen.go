@@ -16,8 +16,8 @@ func strassen() {
 	stream()
 }
 
-// stream writes sums: in wide vectors with stores that bypass the caches. On Zen 3, whose
-// vectors are narrow, such stores took twice the time.
+// stream writes sums with stores that bypass the caches: whole lines, one after the other, as there
+// is room for few that wait for a second half.
 func stream() {
 	declare("Stream", "func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
 	k := Load(Param("k"), GP64())
@@ -35,27 +35,28 @@ func stream() {
 	ahead, step, step3, untilTurn := Load(Param("ahead"), GP64()), Load(Param("step"), GP64()), GP64(), GP64()
 	LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
 	MOVQ(I32(cols), untilTurn)
-	x, y, u, v := isa.new(), isa.new(), isa.new(), isa.new()
-	store := func(r, to Op) { VMOVUPS(r, to) }
-	if isa.wide() {
-		store = VMOVNTPS
-	}
-	sum := func(f func(ops ...Op), a, b VecVirtual) VecVirtual {
-		to := isa.new()
-		f(b, a, to)
-		return to
-	}
 	Label("loop")
 	for _, m := range []Mem{{Base: ahead}, {Base: ahead, Index: step, Scale: 1}, {Base: ahead, Index: step, Scale: 2}, {Base: ahead, Index: step3, Scale: 1}} {
 		PREFETCHT0(m)
 	}
 	ADDQ(place("advance"), ahead)
+	var quarters [4][]VecVirtual
 	for at := 0; at < 4*cols; at += isa.bytes() {
-		for i, r := range []VecVirtual{x, y, u, v} {
-			VMOVUPS(from[i].Offset(at), r)
+		for i, m := range from {
+			quarters[i] = append(quarters[i], isa.set(m.Offset(at)))
 		}
-		for i, r := range []VecVirtual{sum(VADDPS, x, y), x, sum(VSUBPS, u, y), sum(VSUBPS, v, x), y, sum(VADDPS, u, x), sum(VADDPS, v, y)} {
-			store(r, places[i].Offset(at))
+	}
+	x, y, u, v := quarters[0], quarters[1], quarters[2], quarters[3]
+	for i, sum := range []struct {
+		op   func(ops ...Op)
+		a, b []VecVirtual
+	}{{VADDPS, x, y}, {nil, x, nil}, {VSUBPS, u, y}, {VSUBPS, v, x}, {nil, y, nil}, {VADDPS, u, x}, {VADDPS, v, y}} {
+		for e, r := range sum.a {
+			if sum.op != nil {
+				r = isa.new()
+				sum.op(sum.b[e], sum.a[e], r)
+			}
+			VMOVNTPS(r, places[i].Offset(e*isa.bytes()))
 		}
 	}
 	for _, r := range []Register{sums, later, from[0].Base, from[1].Base, from[2].Base, from[3].Base} {
@@ -68,9 +69,7 @@ func stream() {
 	Label("straight")
 	DECQ(k)
 	JNZ(LabelRef("loop"))
-	if isa.wide() {
-		SFENCE() // such stores are not in order with those that tell other threads of them
-	}
+	SFENCE() // such stores are not in order with those that tell other threads of them
 	end()
 }
 
