@@ -47,8 +47,8 @@ func secondCache() int {
 }
 
 // bringsHalves says whether memory is quick enough, beside the multiply-adds, for
-// products of halves to take less time: so measured on Zen 4, which shares its family with
-// Zen 3, and on Zen 5, the next one. On Intel's Sapphire Rapids they take 3 to 10 % more on
+// products of halves to take less time: so measured on Zen 3 and 4, which share a family,
+// and on Zen 5, the next one. On Intel's Sapphire Rapids they take 3 to 10 % more on
 // a core, and 25 % on twelve.
 var bringsHalves = func() bool {
 	maker, number := family()
