@@ -46,6 +46,10 @@ func secondCache() int {
 	return min(max(least, int(c>>16)<<10), most)
 }
 
+// pairsCache is strassenVectors.cache, a line through what was best with 512 KiB (Zen 3) and with
+// 1 MiB (Zen 5).
+func pairsCache() int { return (secondCache() + 320<<10) / 2 }
+
 // bringsHalves says whether memory is quick enough, beside the multiply-adds, for
 // products of halves to take less time: so measured on Zen 3 and 4, which share a family,
 // and on Zen 5, the next one. On Intel's Sapphire Rapids they take 3 to 10 % more on
@@ -100,7 +104,7 @@ var avx2 = vectors{
 	tilePacked: avx2TilePacked,
 	outer:      avx2Outer,
 	outerDepth: 12,
-	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth, 1.4) }, cache: (secondCache() + 320<<10) / 2,
+	strassen: &strassenVectors{worth: func(m, n, depth int) bool { return bringsHalves && worthHalves(m, n, depth, 1.4) }, cache: pairsCache(),
 		rowSquares: avx2RowSquares, packPair: avx2PackPair, stream: avx2Stream, multiply: avx2Multiply},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6: avx2Across6,
