@@ -278,7 +278,7 @@ func TestAttention(t *testing.T) {
 		{2, 1, 16, 150, 5, []int32{0, 201}},
 		{2, 2, 32, 0, 3, []int32{0, 50, 100}},
 		{1, 1, 16, 1, 0, []int32{0, 30}},
-		{1, 1, 8, 0, 0, []int32{0, 1025}}, // rows are copied apart
+		{1, 1, 16, 0, 0, []int32{0, 1025}}, // rows are copied apart for its length alone
 	} {
 		rows := int(c.bounds[len(c.bounds)-1])
 		shape := kernels.AttentionShape{HeadDim: c.dim, Scale: 1 / math.Sqrt(float64(c.dim)), Window: c.window, SoftCap: c.softCap}

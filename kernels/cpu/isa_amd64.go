@@ -46,9 +46,9 @@ func secondCache() int {
 	return min(max(least, int(c>>16)<<10), most)
 }
 
-// pairsCache is strassenVectors.cache, a line through what was best with 512 KiB (Zen 3) and with
-// 1 MiB (Zen 5).
-func pairsCache() int { return (secondCache() + 320<<10) / 2 }
+// pairsCache is strassenVectors.cache, a line through what was best with 512 KiB (400, on Zen 3) and
+// with 1 MiB (640, on Zen 5).
+func pairsCache() int { return 160<<10 + secondCache()*15/32 }
 
 // bringsHalves says whether memory is quick enough, beside the multiply-adds, for
 // products of halves to take less time: so measured on Zen 3 and 4, which share a family,
