@@ -87,7 +87,7 @@ type normGrad struct {
 	x, inv, dout, add, dx matrix
 	dweight               []float32
 	weight                []float32
-	columns               bool
+	columns               int // tasks that the weight's gradient is cut into, while it is computed
 }
 
 func (b *Backend) rmsNormGrad(o *kernels.RMSNormGrad, mem []float32) {
@@ -95,20 +95,19 @@ func (b *Backend) rmsNormGrad(o *kernels.RMSNormGrad, mem []float32) {
 	*n = normGrad{v: b.v, x: view(o.X), inv: view(o.InvRMS), dout: view(o.DOut), add: optional(o.Add), dx: view(o.DX), weight: mem[:o.Weight.Cols]}
 	normWeight(b.v, n.weight, o.Weight, o.Offset)
 	if o.DWeight != nil && o.X.Rows > 0 {
-		n.dweight, n.columns = view(o.DWeight).row(0), true
-		tasks := ceil(len(n.weight), columnBlock)
+		n.dweight, n.columns = view(o.DWeight).row(0), columnTasks(len(n.weight), b.pool)
 		if o.X.Len() < normTask {
-			b.pool.inline(n, tasks)
+			b.pool.inline(n, n.columns)
 		} else {
-			b.pool.run(n, tasks)
+			b.pool.run(n, n.columns)
 		}
-		n.columns = false
+		n.columns = 0
 	}
 	b.share(n, o.X)
 }
 
 func (n *normGrad) do(w *worker, task int) {
-	if n.columns {
+	if n.columns > 0 {
 		n.weights(w, task)
 		return
 	}
@@ -137,8 +136,9 @@ func (n *normGrad) row(w *worker, t int) {
 
 // weights adds the gradient of a block of the weight, groups of rows first.
 func (n *normGrad) weights(w *worker, task int) {
-	j, width := task*columnBlock, len(n.weight)
-	out := n.dweight[j:min(j+columnBlock, width)]
+	width := len(n.weight)
+	j, end := task*width/n.columns, (task+1)*width/n.columns
+	out := n.dweight[j:end]
 	sum := w.private[:len(out)]
 	for t0 := 0; t0 < n.x.rows; t0 += rowGroup {
 		clear(sum)

@@ -34,7 +34,7 @@ type vectors struct {
 
 	// tile computes a micro-tile: C = alpha·A·B, plus the old C where add is
 	// set. A(i, p) = a[i·arow + p·astep], B(p, j) = b[p·bstep + j] and
-	// C(i, j) = c[i·ldc + j], for i < tileRows, j < tileCols, p < k.
+	// C(i, j) = c[i·ldc + j], for i < tileRows, j < tileCols, p < k. arow or astep is 1.
 	tile func(k int, a *float32, arow, astep int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)
 	// tilePacked is tile for arow = 1, astep = tileRows, bstep = tileCols. From ahead on it
 	// asks for k/8 lines, and what is as large as several tiles for as many times more;

@@ -55,9 +55,8 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 }
 
 // thinGrad is the gradient of a low-rank factor: sums of outer products of rows of a
-// long matrix and a thin one. A task has some columns of the long one, whose rows it
-// reads by whole lines, and sums Cᵀ = thin'·long aside. Where the thin one is x, that
-// is dw transposed.
+// long matrix and a thin one. A task has some blocks of columns of the long one, and sums
+// Cᵀ = thin'·long aside. Where the thin one is x, that is dw transposed.
 type thinGrad struct {
 	v          *vectors
 	long, thin matrix
@@ -65,13 +64,22 @@ type thinGrad struct {
 	transposed bool
 	alpha      float32
 	pack       []float32
+	tasks      int
 }
+
+// gradBlocks is how many blocks a task has, at most. It goes over a few rows of all of them at a
+// time: of a long matrix each row is in another page of memory, and to come back
+// to it for the next block takes as long as to read it.
+const gradBlocks = 4
 
 // padded is the number of columns of the thin matrix as whole outer products.
 func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
 
+// outerSums is the size of a block's sums.
+func outerSums(thin int) int { return ceil(thin, tileCols) * tileCols * outerBlock }
+
 func thinGradNeed(v *vectors, thin, depth int) need {
-	n := need{private: outerBlock * (ceil(thin, tileCols)*tileCols + max(v.outerDepth, tileCols))}
+	n := need{private: gradBlocks*outerSums(thin) + outerBlock*max(v.outerDepth, tileCols)}
 	if thin%outerRows > 0 {
 		n.shared = padded(thin) * depth
 	}
@@ -86,38 +94,54 @@ func (t *thinGrad) run(p *pool) {
 		}
 		t.thin = wide
 	}
-	tasks := ceil(t.long.cols, outerBlock)
+	// As many for each thread, and no element depends on how many.
+	blocks, threads := ceil(t.long.cols, outerBlock), len(p.workers)
+	t.tasks = min(blocks, ceil(ceil(blocks, gradBlocks), threads)*threads)
 	if t.dw.rows*t.dw.cols*t.long.rows < smallWork {
-		p.inline(t, tasks)
+		p.inline(t, t.tasks)
 		return
 	}
-	p.run(t, tasks)
+	p.run(t, t.tasks)
 }
 
 func (t *thinGrad) do(w *worker, task int) {
-	j := task * outerBlock
-	m, n := min(outerBlock, t.long.cols-j), t.thin.cols
+	blocks := ceil(t.long.cols, outerBlock)
+	first, end, size := task*blocks/t.tasks, (task+1)*blocks/t.tasks, outerSums(t.thin.cols)
 	mem := w.private
-	c := take(&mem, ceil(n, tileCols)*tileCols*outerBlock)
-	clear(c)
+	sums := take(&mem, (end-first)*size)
+	clear(sums)
 	for p := 0; p < t.long.rows; p += t.v.outerDepth {
-		long := t.rows(mem, p, j, m)
-		t.v.outer(long.rows, ceil(n, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &c[0], t.next(p, j))
+		for b := first; b < end; b++ {
+			next := t.place(p, b+1)
+			if b+1 == end {
+				next = t.place(p+t.v.outerDepth, first)
+			}
+			long := t.rows(mem, p, b)
+			t.v.outer(long.rows, ceil(t.thin.cols, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &sums[(b-first)*size], next)
+		}
 	}
+	for b := first; b < end; b++ {
+		t.add(sums[(b-first)*size:][:size], mem, b*outerBlock)
+	}
+}
+
+// add adds a block's sums, from column j on.
+func (t *thinGrad) add(c, mem []float32, j int) {
+	m := min(outerBlock, t.long.cols-j)
 	if !t.transposed {
 		t.addAcross(c, mem, j, m)
 		return
 	}
-	for i := range n {
+	for i := range t.thin.cols {
 		t.v.axpy[kernels.F32](t.dw.row(i)[j:][:m], (*byte)(unsafe.Pointer(&c[i*outerBlock])), t.alpha)
 	}
 }
 
-// rows returns m columns of the long matrix from (p, j) on, copied where they are no
-// whole block.
-func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
-	x := t.long.part(p, min(t.v.outerDepth, t.long.rows-p), j, m)
-	if m == outerBlock {
+// rows returns a block of the long matrix from row p on, copied where it is not whole.
+func (t *thinGrad) rows(mem []float32, p, block int) matrix {
+	j := block * outerBlock
+	x := t.long.part(p, min(t.v.outerDepth, t.long.rows-p), j, min(outerBlock, t.long.cols-j))
+	if x.cols == outerBlock {
 		return x
 	}
 	wide := matrix{mem, x.rows, outerBlock, outerBlock}
@@ -127,12 +151,9 @@ func (t *thinGrad) rows(mem []float32, p, j, m int) matrix {
 	return wide
 }
 
-// next returns where the rows start that are read after those from (p, j) on.
-func (t *thinGrad) next(p, j int) *float32 {
-	if p += t.v.outerDepth; p >= t.long.rows {
-		p, j = 0, j+outerBlock
-	}
-	if at := p*t.long.stride + j; at < len(t.long.data) {
+// place returns where a block of the long matrix starts, or if there is none, a place all the same.
+func (t *thinGrad) place(p, block int) *float32 {
+	if at := p*t.long.stride + block*outerBlock; at < len(t.long.data) {
 		return &t.long.data[at]
 	}
 	return &t.long.data[0]
@@ -157,35 +178,41 @@ func (t *thinGrad) addAcross(c, mem []float32, j, m int) {
 // columns sums over the rows of matrices: a task has a range of columns, and
 // adds groups of rows first, which keeps long sums exact.
 type columns struct {
-	v   *vectors
-	dy  matrix
-	out []float32
+	v     *vectors
+	dy    matrix
+	out   []float32
+	tasks int
 }
 
 const (
-	columnBlock = 64 // columns per task
-	rowGroup    = 64 // rows summed apart
+	columnBlock = 512 // columns per task, at most: a row of them is a page's half
+	columnLeast = 64  // and at least, where there are as many
+	rowGroup    = 64  // rows summed apart
 )
+
+// columnTasks returns how many tasks so many columns are cut into.
+func columnTasks(cols int, p *pool) int {
+	return min(ceil(cols, columnLeast), max(ceil(cols, columnBlock), len(p.workers)))
+}
 
 func (b *Backend) biasGrad(o *kernels.BiasGrad) {
 	c := &b.columns
-	*c = columns{v: b.v, dy: view(o.DY), out: view(o.DBias).row(0)}
-	tasks := ceil(c.dy.cols, columnBlock)
+	*c = columns{v: b.v, dy: view(o.DY), out: view(o.DBias).row(0), tasks: columnTasks(o.DY.Cols, b.pool)}
 	if o.DY.Len() < smallWork/4 {
-		b.pool.inline(c, tasks)
+		b.pool.inline(c, c.tasks)
 		return
 	}
-	b.pool.run(c, tasks)
+	b.pool.run(c, c.tasks)
 }
 
 func (c *columns) do(w *worker, task int) {
-	j := task * columnBlock
-	out := c.out[j:min(j+columnBlock, len(c.out))]
+	j, end := task*len(c.out)/c.tasks, (task+1)*len(c.out)/c.tasks
+	out := c.out[j:end]
 	sum := w.private[:len(out)]
 	for t0 := 0; t0 < c.dy.rows; t0 += rowGroup {
 		clear(sum)
 		for t := t0; t < min(t0+rowGroup, c.dy.rows); t++ {
-			c.v.add(sum, sum, c.dy.row(t)[j:][:len(out)])
+			c.v.add(sum, sum, c.dy.row(t)[j:end])
 		}
 		c.v.add(out, out, sum)
 	}

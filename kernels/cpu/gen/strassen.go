@@ -188,7 +188,7 @@ func (l *productLoop) tiles(count, col int, label func(string) string) {
 		ADDQ(l.a, l.second)
 	}
 	t := newTile(count*rows, 2)
-	depths(name, l.k, packedUnroll, func(n int) { p.add(t, n) })
+	p.loop(t, name, l.k, true)
 	if count > 1 {
 		MOVQ(l.second, l.a)
 	}

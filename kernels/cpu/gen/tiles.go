@@ -67,26 +67,62 @@ func newPanels(a, b, ahead Register, lines int) *panels {
 	return p
 }
 
-// add adds n depths, and moves on.
-func (p *panels) add(t *tile, n int) {
-	if n > 1 {
-		for i := range p.lines {
-			PREFETCHT1(Mem{Base: p.ahead, Disp: 64 * i})
-		}
-		ADDQ(p.advance, p.ahead)
+// loop adds k depths, packedUnroll at a time and then, unless all are whole, single ones. It
+// moves a and b behind them. Where two threads share a core, each has half of its
+// instructions, and beside multiply-adds, loads and broadcasts few are left: what is left of k, in
+// bytes, is the index of all of a, and ends the loop.
+func (p *panels) loop(t *tile, label func(name string) string, k Register, whole bool) {
+	unrolled, single, done := label("unrolled"), label("one"), label("done")
+	var rest Register
+	if !whole {
+		rest = GP64()
+		MOVQ(k, rest)
+		ANDQ(Imm(packedUnroll-1), rest)
+		SUBQ(rest, k)
 	}
+	IMUL3Q(Imm(4*rows), k, k)
+	for _, a := range p.a {
+		ADDQ(k, a)
+	}
+	NEGQ(k)
+	if !whole {
+		JZ(LabelRef(single))
+	}
+	Label(unrolled)
+	for i := range p.lines {
+		PREFETCHT1(Mem{Base: p.ahead, Disp: 64 * i})
+	}
+	ADDQ(p.advance, p.ahead)
+	p.add(t, k, packedUnroll)
+	ADDQ(U32(4*rows*packedUnroll), k)
+	JNZ(LabelRef(unrolled))
+	if whole {
+		return
+	}
+	Label(single)
+	SUBQ(Imm(1), rest)
+	JB(LabelRef(done))
+	p.add(t, k, 1)
+	for _, a := range p.a {
+		ADDQ(U32(4*rows), a)
+	}
+	JMP(LabelRef(single))
+	Label(done)
+}
+
+// add adds n depths, of which those of a have an index; b moves on.
+func (p *panels) add(t *tile, index Register, n int) {
 	for u := range n {
 		t.step(
-			func(i int) Mem { return Mem{Base: p.a[i/rows], Disp: 4 * (rows*u + i%rows)} },
+			func(i int) Mem {
+				return Mem{Base: p.a[i/rows], Index: index, Scale: 1, Disp: 4 * (rows*u + i%rows)}
+			},
 			func(j int) Mem {
 				if isa.wide() {
 					return Mem{Base: p.b[j], Disp: 4 * cols * u}
 				}
 				return Mem{Base: p.b[0], Disp: 4*cols*u + isa.bytes()*j}
 			})
-	}
-	for _, a := range p.a {
-		ADDQ(U32(uint32(4*rows*n)), a)
 	}
 	for _, b := range p.b {
 		ADDQ(U32(uint32(4*cols*n)), b)
@@ -134,19 +170,20 @@ const blockLine = 4 * 64
 // for one at a time; steps also moves on. label makes the labels' names, which differ where a
 // function has several such loops.
 func depths(label func(name string) string, k Register, unroll int, steps func(n int)) {
-	unrolled, single, done := label("unrolled"), label("one"), label("done")
+	unrolled, rest, single, done := label("unrolled"), label("rest"), label("one"), label("done")
+	SUBQ(Imm(uint64(unroll)), k)
+	JL(LabelRef(rest))
 	Label(unrolled)
-	CMPQ(k, Imm(uint64(unroll)))
-	JL(LabelRef(single))
 	steps(unroll)
 	SUBQ(Imm(uint64(unroll)), k)
-	JMP(LabelRef(unrolled))
-	Label(single)
-	TESTQ(k, k)
+	JGE(LabelRef(unrolled))
+	Label(rest)
+	ADDQ(Imm(uint64(unroll)), k)
 	JZ(LabelRef(done))
+	Label(single)
 	steps(1)
 	DECQ(k)
-	JMP(LabelRef(single))
+	JNZ(LabelRef(single))
 	Label(done)
 }
 
@@ -172,28 +209,14 @@ func tiles() {
 		vectors = append(vectors, GP64())
 		secondPanel(vectors)
 	}
-	t := newTile(rows, 2)
-	in.loop(func() {
-		t.step(in.row, func(j int) Mem {
-			if isa.wide() {
-				return Mem{Base: vectors[j]}
-			}
-			return Mem{Base: in.b, Disp: isa.bytes() * j}
-		})
-		if isa.wide() {
-			ADDQ(in.bstep, vectors[1])
-		}
-	})
-	t.store(in.c, in.ldc)
+	in.run(newTile(rows, 2), vectors)
 	if !isa.wide() {
 		return
 	}
 
 	declare("TileTall", "func(k int, a *float32, arow, astep, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)", "vectors.tileTall")
 	in = newInPlace(2 * rows)
-	t = newTile(2*rows, 1)
-	in.loop(func() { t.step(in.row, func(int) Mem { return Mem{Base: in.b} }) })
-	t.store(in.c, in.ldc)
+	in.run(newTile(2*rows, 1), []Register{in.b})
 }
 
 // packedTile is a micro-kernel for packed factors, of the rows of one panel or two.
@@ -214,7 +237,7 @@ func packedTile(name, second string, count int) {
 	}
 	prefetch(count, c, ldc)
 	t := newTile(count, 2)
-	depths(plain, k, packedUnroll, func(n int) { p.add(t, n) })
+	p.loop(t, plain, k, false)
 	t.store(c, ldc)
 }
 
@@ -227,9 +250,8 @@ func secondPanel(b []Register) {
 
 // inPlace walks over factors that lie as they may.
 type inPlace struct {
-	k, astep, arow, ahead, b, bstep, c, ldc Register
-	a                                       []Register      // by way of which the left factor's rows are found
-	row                                     func(i int) Mem // the place of one
+	k, astep, arow, b, bstep, c, ldc Register
+	panels                           []Register // of the left factor
 }
 
 // newInPlace loads the parameters of vectors.tile, or of vectors.tileTall.
@@ -242,39 +264,98 @@ func newInPlace(count int) *inPlace {
 		SHLQ(Imm(2), r)
 	}
 	prefetch(count, p.c, p.ldc)
-	p.row, p.a = rowsFrom(a, p.arow, rows)
+	p.panels = []Register{a}
 	if count > rows {
-		panel, upper := GP64(), p.row
-		Load(Param("apanel"), panel)
-		LEAQ(Mem{Base: a, Index: panel, Scale: 4}, panel)
-		lower, bases := rowsFrom(panel, p.arow, count-rows)
-		p.a = append(p.a, bases...)
-		p.row = func(i int) Mem {
-			if i < rows {
-				return upper(i)
-			}
-			return lower(i - rows)
-		}
+		second := GP64()
+		Load(Param("apanel"), second)
+		LEAQ(Mem{Base: a, Index: second, Scale: 4}, second)
+		p.panels = append(p.panels, second)
 	}
-	// Sixteen depths on: where they lie far apart, nothing else asks for them in time.
-	p.ahead = GP64()
-	MOVQ(p.astep, p.ahead)
-	SHLQ(Imm(4), p.ahead)
-	ADDQ(a, p.ahead)
 	return p
 }
 
-// loop does step for each of the k depths.
-func (p *inPlace) loop(step func()) {
-	depths(plain, p.k, 4, func(n int) {
-		for range n {
-			PREFETCHT0(Mem{Base: p.ahead})
-			ADDQ(p.astep, p.ahead)
-			step()
-			for _, a := range p.a {
-				ADDQ(p.astep, a)
-			}
-			ADDQ(p.bstep, p.b)
+// inPlaceUnroll is how many depths go together: as many as steps can be told apart by an index.
+const inPlaceUnroll = 4
+
+// steps are places that many steps apart: of u of them, and a way to go on by n.
+func steps(step Register) (at func(m Mem, u int) Mem, move func(r Register, n int)) {
+	step3 := GP64()
+	LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
+	at = func(m Mem, u int) Mem {
+		switch u {
+		case 0:
+			return m
+		case 3:
+			m.Index, m.Scale = step3, 1
+		default:
+			m.Index, m.Scale = step, uint8(u)
 		}
+		return m
+	}
+	move = func(r Register, n int) {
+		if n == inPlaceUnroll {
+			LEAQ(Mem{Base: r, Index: step, Scale: inPlaceUnroll}, r)
+		} else {
+			ADDQ(step, r)
+		}
+	}
+	return at, move
+}
+
+// run computes a tile of the rows of p.panels; vectors are the places of those of the right
+// factor. The left one's elements follow each other in its rows, or else in its columns.
+func (p *inPlace) run(t *tile, vectors []Register) {
+	rightAt, rightOn := steps(p.bstep)
+	right := func(u int) func(j int) Mem {
+		return func(j int) Mem {
+			if isa.wide() {
+				return rightAt(Mem{Base: vectors[j]}, u)
+			}
+			return rightAt(Mem{Base: p.b, Disp: isa.bytes() * j}, u)
+		}
+	}
+	on := func(n int) {
+		for _, v := range vectors {
+			rightOn(v, n)
+		}
+	}
+	CMPQ(p.astep, Imm(4))
+	JNE(LabelRef("columns"))
+
+	var row []func(i int) Mem
+	var bases []Register
+	for _, panel := range p.panels {
+		r, b := rowsFrom(panel, p.arow, rows)
+		row, bases = append(row, r), append(bases, b...)
+	}
+	depths(func(name string) string { return name + "_in_rows" }, p.k, inPlaceUnroll, func(n int) {
+		for u := range n {
+			t.step(func(i int) Mem { return row[i/rows](i % rows).Offset(4 * u) }, right(u))
+		}
+		for _, b := range bases {
+			ADDQ(Imm(uint64(4*n)), b)
+		}
+		on(n)
 	})
+	JMP(LabelRef("computed"))
+
+	Label("columns")
+	leftAt, leftOn := steps(p.astep)
+	// Sixteen depths on: where they lie far apart, nothing else asks for them in time.
+	ahead := GP64()
+	MOVQ(p.astep, ahead)
+	SHLQ(Imm(4), ahead)
+	ADDQ(p.panels[0], ahead)
+	depths(func(name string) string { return name + "_in_columns" }, p.k, inPlaceUnroll, func(n int) {
+		for u := range n {
+			PREFETCHT0(leftAt(Mem{Base: ahead}, u))
+			t.step(func(i int) Mem { return leftAt(Mem{Base: p.panels[i/rows], Disp: 4 * (i % rows)}, u) }, right(u))
+		}
+		for _, a := range append([]Register{ahead}, p.panels...) {
+			leftOn(a, n)
+		}
+		on(n)
+	})
+	Label("computed")
+	t.store(p.c, p.ldc)
 }
