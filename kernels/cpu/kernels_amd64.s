@@ -2683,21 +2683,24 @@ loop:
 	VZEROUPPER
 	RET
 
-// func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
+// func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, row int, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 // Requires: AVX, MMX+
-TEXT ·avx2Stream(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·avx2Stream(SB), NOSPLIT|NOFRAME, $0-96
 	MOVQ k+0(FP), AX
 	MOVQ x+8(FP), CX
 	MOVQ y+16(FP), DX
 	MOVQ u+24(FP), BX
 	MOVQ v+32(FP), SI
-	MOVQ sums+40(FP), DI
-	MOVQ apart+48(FP), R8
+	MOVQ sums+48(FP), DI
+	MOVQ apart+56(FP), R8
 	SHLQ $0x02, R8
 	LEAQ (R8)(R8*2), R9
 	LEAQ (DI)(R8*4), R10
-	MOVQ ahead+56(FP), R11
-	MOVQ step+64(FP), R12
+	MOVQ row+40(FP), R11
+	SHLQ $0x02, R11
+	MOVQ R11, row+40(FP)
+	MOVQ ahead+64(FP), R11
+	MOVQ step+72(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ $+16, R14
 
@@ -2706,7 +2709,7 @@ loop:
 	PREFETCHT0 (R11)(R12*1)
 	PREFETCHT0 (R11)(R12*2)
 	PREFETCHT0 (R11)(R13*1)
-	ADDQ       advance+72(FP), R11
+	ADDQ       advance+80(FP), R11
 	VMOVUPS    (CX), Y0
 	VMOVUPS    (DX), Y1
 	VMOVUPS    (BX), Y2
@@ -2741,14 +2744,14 @@ loop:
 	VMOVNTPS   Y0, 32(R10)(R8*2)
 	ADDQ       $0x40, DI
 	ADDQ       $0x40, R10
-	ADDQ       $0x40, CX
-	ADDQ       $0x40, DX
-	ADDQ       $0x40, BX
-	ADDQ       $0x40, SI
+	ADDQ       row+40(FP), CX
+	ADDQ       row+40(FP), DX
+	ADDQ       row+40(FP), BX
+	ADDQ       row+40(FP), SI
 	DECQ       R14
 	JNZ        straight
 	MOVQ       $+16, R14
-	ADDQ       turn+80(FP), R11
+	ADDQ       turn+88(FP), R11
 
 straight:
 	DECQ AX
@@ -12059,21 +12062,24 @@ DATA panel_order<>+376(SB)/4, $0x00000017
 DATA panel_order<>+380(SB)/4, $0x0000001f
 GLOBL panel_order<>(SB), RODATA|NOPTR, $384
 
-// func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
+// func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, row int, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·avx512Stream(SB), NOSPLIT|NOFRAME, $0-88
+TEXT ·avx512Stream(SB), NOSPLIT|NOFRAME, $0-96
 	MOVQ k+0(FP), AX
 	MOVQ x+8(FP), CX
 	MOVQ y+16(FP), DX
 	MOVQ u+24(FP), BX
 	MOVQ v+32(FP), SI
-	MOVQ sums+40(FP), DI
-	MOVQ apart+48(FP), R8
+	MOVQ sums+48(FP), DI
+	MOVQ apart+56(FP), R8
 	SHLQ $0x02, R8
 	LEAQ (R8)(R8*2), R9
 	LEAQ (DI)(R8*4), R10
-	MOVQ ahead+56(FP), R11
-	MOVQ step+64(FP), R12
+	MOVQ row+40(FP), R11
+	SHLQ $0x02, R11
+	MOVQ R11, row+40(FP)
+	MOVQ ahead+64(FP), R11
+	MOVQ step+72(FP), R12
 	LEAQ (R12)(R12*2), R13
 	MOVQ $+16, R14
 
@@ -12082,7 +12088,7 @@ loop:
 	PREFETCHT0 (R11)(R12*1)
 	PREFETCHT0 (R11)(R12*2)
 	PREFETCHT0 (R11)(R13*1)
-	ADDQ       advance+72(FP), R11
+	ADDQ       advance+80(FP), R11
 	VMOVUPS    (CX), Z0
 	VMOVUPS    (DX), Z1
 	VMOVUPS    (BX), Z2
@@ -12101,14 +12107,14 @@ loop:
 	VMOVNTPS   Z0, (R10)(R8*2)
 	ADDQ       $0x40, DI
 	ADDQ       $0x40, R10
-	ADDQ       $0x40, CX
-	ADDQ       $0x40, DX
-	ADDQ       $0x40, BX
-	ADDQ       $0x40, SI
+	ADDQ       row+40(FP), CX
+	ADDQ       row+40(FP), DX
+	ADDQ       row+40(FP), BX
+	ADDQ       row+40(FP), SI
 	DECQ       R14
 	JNZ        straight
 	MOVQ       $+16, R14
-	ADDQ       turn+80(FP), R11
+	ADDQ       turn+88(FP), R11
 
 straight:
 	DECQ AX

@@ -20,7 +20,7 @@ func avx2RowSquares(sums *float32, src *byte, stride int, k int)
 func avx2PackPair(dst *float32, apart int, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 
 // avx2Stream is strassenVectors.stream.
-func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
+func avx2Stream(k int, x *float32, y *float32, u *float32, v *float32, row int, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 
 // avx2Outer is vectors.outer.
 func avx2Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
@@ -167,7 +167,7 @@ func avx512RowSquares(sums *float32, src *byte, stride int, k int)
 func avx512PackPair(dst *float32, apart int, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 
 // avx512Stream is strassenVectors.stream.
-func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
+func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, row int, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 
 // avx512Outer is vectors.outer.
 func avx512Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)

@@ -3,6 +3,8 @@ package cpu
 import (
 	"math"
 	"unsafe"
+
+	"graft/kernels"
 )
 
 // Strassen's product (1969): with both factors and the result cut into halves each
@@ -51,12 +53,12 @@ type strassenVectors struct {
 	// 8, of the first half and of the second, rows times their scales.
 	packPair func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 	// stream writes the packedSums of a panel of each quarter, k deep, so many elements
-	// apart, past the caches. That memory's last content has been read by all
+	// apart, past the caches. The quarters' rows are row elements apart. That memory's last content has been read by all
 	// threads; to call it in from the caches of other cores takes longer than to pack,
 	// unless they have one in common. Meanwhile it asks for what is packed later: for each
 	// depth for four places, a step apart; the next four are so far on as advance says, and
 	// after tileCols depths by turn more.
-	stream func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)
+	stream func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)
 	// multiply computes so many pairs of panels by blockCols columns of the result, c: each row
 	// times its factor, plus c's old value where add is set. It takes n products, strassenProduct
 	// after strassenProduct, of sums of the left factor, packed and k deep, so many
@@ -155,28 +157,68 @@ func leftSize(h int) int  { return packedSums * tileRows * h }
 // packRight packs columns j to j+blockCols: sum after sum, two panels each. Of each half of
 // the depth it packs so many from one on, multiples of 8.
 func (x *halves) packRight(w *worker, dst []float32, j, from, depths int) {
+	for depths > 0 {
+		n := x.streamInPlace(dst, j, from, depths)
+		if n == 0 {
+			x.streamCopies(w, dst, j, from, depths)
+			return
+		}
+		from, depths = from+n, depths-n
+	}
+}
+
+// streamInPlace packs depths whose sums can be made of weights as they lie, up to where a term
+// ends, and returns how many.
+func (x *halves) streamInPlace(dst []float32, j, from, depths int) int {
+	first, p, n := termAt(x.terms, x.p+from)
+	second, q, m := termAt(x.terms, x.p+x.h+from)
+	if first == nil || second == nil || first.right.stride != second.right.stride || !first.right.alongAsStored() || !second.right.alongAsStored() {
+		return 0
+	}
+	n = min(n, m, depths)
+	var quarters [4]*float32
+	for i, at := range []int{j, j + halfCols} {
+		quarters[i], quarters[2+i] = &floats(first.right.at(p, at))[0], &floats(second.right.at(q, at))[0]
+	}
+	x.stream(dst, j, from, n, quarters, first.right.stride, tileCols)
+	return n
+}
+
+// alongAsStored says whether the rows of weights are, unchanged, those of panels.
+func (f *factor) alongAsStored() bool { return f.along && f.dtype == kernels.F32 && f.scale == 1 }
+
+// streamCopies packs depths by way of copies of the quarters.
+func (x *halves) streamCopies(w *worker, dst []float32, j, from, depths int) {
 	mem, panel := w.private, depths*tileCols
-	quarter := func(p, j int) []float32 {
+	quarter := func(p, j int) *float32 {
 		to, n := take(&mem, 2*panel), min(depths, max(0, x.depths(p)-from))
 		eachTerm(x.terms, p+from, n, func(t *term, first, at, part int) {
 			packRight(w, x.v, to[at*tileCols:], panel, t.right, j, halfCols, first, part)
 		})
 		clear(to[n*tileCols : panel])
 		clear(to[panel+n*tileCols:])
-		return to
+		return &to[0]
 	}
 	// In this order what is packed asks for what is packed next.
 	b11 := quarter(x.p, j)
 	b12 := quarter(x.p, j+halfCols)
 	b21 := quarter(x.p+x.h, j)
 	b22 := quarter(x.p+x.h, j+halfCols)
-	for at := 0; at < 2*panel; at += panel {
-		ahead, step, advance, turn := x.rightAhead(x.p+at/panel*x.h+from, j+blockCols)
-		if ahead == nil {
-			ahead = (*byte)(unsafe.Pointer(&b11[at])) // is there: to look for what is not takes time
+	x.stream(dst, j, from, depths, [4]*float32{b11, b12, b21, b22}, tileCols, panel)
+}
+
+// stream makes the sums of depths of the quarters 11, 12, 21 and 22, whose rows are so many
+// elements apart, as are their two panels.
+func (x *halves) stream(dst []float32, j, from, depths int, quarters [4]*float32, row, panel int) {
+	for i := range 2 {
+		at := func(quarter int) *float32 {
+			return (*float32)(unsafe.Add(unsafe.Pointer(quarters[quarter]), 4*panel*i))
 		}
-		x.v.strassen.stream(depths, &b11[at], &b22[at], &b12[at], &b21[at], &dst[from*tileCols], halfCols*x.h, ahead, step, advance, turn)
-		dst = dst[x.h*tileCols:]
+		ahead, step, advance, turn := x.rightAhead(x.p+i*x.h+from, j+blockCols)
+		if ahead == nil {
+			ahead = (*byte)(unsafe.Pointer(quarters[0])) // is there: to look for what is not takes time
+		}
+		x.v.strassen.stream(depths, at(0), at(3), at(1), at(2), row, &dst[(i*x.h+from)*tileCols], halfCols*x.h, ahead, step, advance, turn)
 	}
 }
 

@@ -36,6 +36,54 @@ func TestStrassen(t *testing.T) {
 	}
 }
 
+// TestStrassenInPlace has weights whose rows are those of panels: terms end within either half,
+// one has a scale, and one's rows lie further apart.
+func TestStrassenInPlace(t *testing.T) {
+	const rows, cols = 35, 200
+	m := maker{rand.New(rand.NewPCG(13, 14))}
+	all := m.w(kernels.F32, 500, cols)
+	part := func(row, rows int) *kernels.Tensor {
+		w := *all
+		w.Off, w.Rows = w.Off+4*row*w.Stride, rows
+		return &w
+	}
+	apart := m.w(kernels.F32, 40, cols+64)
+	apart.Cols = cols
+	for _, c := range []struct {
+		weights []*kernels.Tensor
+		scale   float64 // of the last one
+		direct  []int   // how many depths go in place, piece by piece
+	}{
+		{[]*kernels.Tensor{part(0, 300)}, 1, []int{148, 0}},
+		{[]*kernels.Tensor{part(0, 300), part(300, 77), part(377, 45)}, 1.5, []int{84, 77, 0}},
+		{[]*kernels.Tensor{part(0, 300), apart}, 1, []int{124, 0}},
+		{[]*kernels.Tensor{apart, m.w(kernels.BF16, 100, cols)}, 1, []int{0}},
+	} {
+		op := &kernels.Product{Out: m.f("Out", rows, cols)}
+		for i, w := range c.weights {
+			op.Terms = append(op.Terms, kernels.Term{X: m.f("X", rows, w.Rows), W: w, Transposed: true, Scale: 1})
+			if i == len(c.weights)-1 {
+				op.Terms[i].Scale = c.scale
+			}
+		}
+		check(t, fmt.Sprint("product in place ", c.direct), op, 5e-6)
+		for _, v := range halving() {
+			x := halves{v: v, m: rows, depth: productDepth(op), h: half(productDepth(op))}
+			for _, term := range narrow(op).(*kernels.Product).Terms {
+				x.terms = append(x.terms, productTerm(term))
+			}
+			dst, from := make([]float32, rightSize(x.h)), 0
+			for _, want := range c.direct {
+				got := x.streamInPlace(dst, 0, from, x.h-from)
+				if got != want {
+					t.Errorf("%s: of %v, %d depths go in place from %d on, want %d", v.name, c.direct, got, from, want)
+				}
+				from += got
+			}
+		}
+	}
+}
+
 // halving returns the instruction sets that have Strassen's product, with no product too
 // small for it that has a whole block.
 func halving() (sets []*vectors) {

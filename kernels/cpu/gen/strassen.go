@@ -19,7 +19,7 @@ func strassen() {
 // stream writes sums with stores that bypass the caches: whole lines, one after the other, as there
 // is room for few that wait for a second half.
 func stream() {
-	declare("Stream", "func(k int, x, y, u, v, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
+	declare("Stream", "func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
 	k := Load(Param("k"), GP64())
 	var from [4]Mem
 	for i, name := range []string{"x", "y", "u", "v"} {
@@ -32,6 +32,7 @@ func stream() {
 	LEAQ(Mem{Base: sums, Index: apart, Scale: 4}, later)
 	places := []Mem{{Base: sums}, {Base: sums, Index: apart, Scale: 1}, {Base: sums, Index: apart, Scale: 2}, {Base: sums, Index: apart3, Scale: 1},
 		{Base: later}, {Base: later, Index: apart, Scale: 1}, {Base: later, Index: apart, Scale: 2}}
+	inBytes("row")
 	ahead, step, step3, untilTurn := Load(Param("ahead"), GP64()), Load(Param("step"), GP64()), GP64(), GP64()
 	LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
 	MOVQ(I32(cols), untilTurn)
@@ -59,8 +60,11 @@ func stream() {
 			VMOVNTPS(r, places[i].Offset(e*isa.bytes()))
 		}
 	}
-	for _, r := range []Register{sums, later, from[0].Base, from[1].Base, from[2].Base, from[3].Base} {
+	for _, r := range []Register{sums, later} {
 		ADDQ(Imm(4*cols), r)
+	}
+	for _, m := range from {
+		ADDQ(place("row"), m.Base)
 	}
 	DECQ(untilTurn)
 	JNZ(LabelRef("straight"))
