@@ -163,6 +163,9 @@ func termAt(terms []term, p int) (t *term, from, rest int) {
 
 func ceil(a, b int) int { return (a + b - 1) / b }
 
+// portion returns where the i-th of so many nearly equal parts of n starts and ends.
+func portion(n, parts, i int) (from, end int) { return i * n / parts, (i + 1) * n / parts }
+
 // term is one product of the sum.
 type term struct {
 	left, right factor
@@ -267,7 +270,7 @@ func (g *gemmMultiply) do(w *worker, task int) {
 	colPanels := ceil(g.nb, tileCols)
 	i, j := task/g.over, task%g.over
 	r0, r1 := g.cuts[i], g.cuts[i+1]
-	c0, c1 := j*colPanels/g.over, (j+1)*colPanels/g.over
+	c0, c1 := portion(colPanels, g.over, j)
 	row, col := r0*tileRows, c0*tileCols
 	m, n := min(r1*tileRows, g.m)-row, min(c1*tileCols, g.nb)-col
 

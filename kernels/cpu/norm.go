@@ -137,7 +137,7 @@ func (n *normGrad) row(w *worker, t int) {
 // weights adds the gradient of a block of the weight, groups of rows first.
 func (n *normGrad) weights(w *worker, task int) {
 	width := len(n.weight)
-	j, end := task*width/n.columns, (task+1)*width/n.columns
+	j, end := portion(width, n.columns, task)
 	out := n.dweight[j:end]
 	sum := w.private[:len(out)]
 	for t0 := 0; t0 < n.x.rows; t0 += rowGroup {

@@ -76,7 +76,7 @@ func (b *Backend) Peaks() (flops, bytesPerSecond float64) {
 
 func (p *peaks) do(_ *worker, task int) {
 	n := len(p.flops)
-	i, j := task*len(p.from)/n, (task+1)*len(p.from)/n
+	i, j := portion(len(p.from), n, task)
 	switch p.f {
 	case peakArithmetic:
 		p.flops[task] = p.v.peak(p.rounds)

@@ -88,8 +88,9 @@ func (p *pool) run(j job, tasks int) {
 	}
 	p.job, p.sharing = j, 1+len(helpers)
 	for i, w := range p.workers[:p.sharing] {
-		w.next.Store(int64(i * tasks / p.sharing))
-		w.end = int64((i + 1) * tasks / p.sharing)
+		from, end := portion(tasks, p.sharing, i)
+		w.next.Store(int64(from))
+		w.end = int64(end)
 	}
 	for _, w := range helpers {
 		if w.slot.Swap(offered) == parked {

@@ -52,9 +52,9 @@ type strassenVectors struct {
 	// packPair packs the packedSums of a pair, so many elements apart: k depths, a multiple of
 	// 8, of the first half and of the second, rows times their scales.
 	packPair func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
-	// stream writes the packedSums of a panel of each quarter, k deep, so many elements
-	// apart, past the caches. The quarters' rows are row elements apart. That memory's last content has been read by all
-	// threads; to call it in from the caches of other cores takes longer than to pack,
+	// stream writes the packedSums of a panel of each quarter, whose rows are row elements
+	// apart: k deep, so many elements apart, past the caches. That memory's last content has been
+	// read by all threads; to call it in from the caches of other cores takes longer than to pack,
 	// unless they have one in common. Meanwhile it asks for what is packed later: for each
 	// depth for four places, a step apart; the next four are so far on as advance says, and
 	// after tileCols depths by turn more.
@@ -176,10 +176,10 @@ func (x *halves) streamInPlace(dst []float32, j, from, depths int) int {
 		return 0
 	}
 	n = min(n, m, depths)
-	var quarters [4]*float32
-	for i, at := range []int{j, j + halfCols} {
-		quarters[i], quarters[2+i] = &floats(first.right.at(p, at))[0], &floats(second.right.at(q, at))[0]
+	quarter := func(t *term, p, j int) *float32 { // at any alignment, for assembly alone
+		return (*float32)(unsafe.Pointer(&t.right.at(p, j)[0]))
 	}
+	quarters := [4]*float32{quarter(first, p, j), quarter(first, p, j+halfCols), quarter(second, q, j), quarter(second, q, j+halfCols)}
 	x.stream(dst, j, from, n, quarters, first.right.stride, tileCols)
 	return n
 }
@@ -443,7 +443,8 @@ const packParts = 2
 
 func (g *strassenPack) do(w *worker, task int) {
 	h, block, part := g.halves.h, task/packParts, task%packParts
-	from, to := part*h/8/packParts*8, (part+1)*h/8/packParts*8
+	from, to := portion(h/8, packParts, part)
+	from, to = 8*from, 8*to
 	g.halves.packRight(w, g.packB[block*rightSize(h):], g.j0+block*blockCols, from, to-from)
 }
 
@@ -453,7 +454,7 @@ type strassenMultiply gemm
 func (g *strassenMultiply) do(w *worker, task int) {
 	i, j := task/g.over, task%g.over
 	blocks := g.nb / blockCols
-	b0, b1 := j*blocks/g.over, (j+1)*blocks/g.over
+	b0, b1 := portion(blocks, g.over, j)
 	pairs, row := g.cuts[i+1]-g.cuts[i], g.cuts[i]*pairRows
 	m := min(pairs*pairRows, g.m-row)
 

@@ -105,9 +105,8 @@ func (t *thinGrad) run(p *pool) {
 }
 
 func (t *thinGrad) do(w *worker, task int) {
-	blocks := ceil(t.long.cols, outerBlock)
-	first, end, size := task*blocks/t.tasks, (task+1)*blocks/t.tasks, outerSums(t.thin.cols)
-	mem := w.private
+	first, end := portion(ceil(t.long.cols, outerBlock), t.tasks, task)
+	mem, size := w.private, outerSums(t.thin.cols)
 	sums := take(&mem, (end-first)*size)
 	clear(sums)
 	for p := 0; p < t.long.rows; p += t.v.outerDepth {
@@ -206,7 +205,7 @@ func (b *Backend) biasGrad(o *kernels.BiasGrad) {
 }
 
 func (c *columns) do(w *worker, task int) {
-	j, end := task*len(c.out)/c.tasks, (task+1)*len(c.out)/c.tasks
+	j, end := portion(len(c.out), c.tasks, task)
 	out := c.out[j:end]
 	sum := w.private[:len(out)]
 	for t0 := 0; t0 < c.dy.rows; t0 += rowGroup {

@@ -117,16 +117,20 @@ func (p *panels) add(t *tile, index Register, n int) {
 			func(i int) Mem {
 				return Mem{Base: p.a[i/rows], Index: index, Scale: 1, Disp: 4 * (rows*u + i%rows)}
 			},
-			func(j int) Mem {
-				if isa.wide() {
-					return Mem{Base: p.b[j], Disp: 4 * cols * u}
-				}
-				return Mem{Base: p.b[0], Disp: 4*cols*u + isa.bytes()*j}
-			})
+			func(j int) Mem { return vectorOf(p.b, j).Offset(4 * cols * u) })
 	}
 	for _, b := range p.b {
 		ADDQ(U32(uint32(4*cols*n)), b)
 	}
+}
+
+// vectorOf returns the place of a row's vector j in panels of the right factor: wide vectors fill
+// one each.
+func vectorOf(panels []Register, j int) Mem {
+	if isa.wide() {
+		return Mem{Base: panels[j]}
+	}
+	return Mem{Base: panels[0], Disp: isa.bytes() * j}
 }
 
 // prefetch asks for the rows of C, which are needed at the end.
@@ -204,19 +208,18 @@ func tiles() {
 
 	declare("Tile"+name, "func(k int, a *float32, arow, astep int, b *float32, bstep int, "+second+"c *float32, ldc int, alpha float32, add bool)", "vectors.tile"+name)
 	in := newInPlace(rows)
-	vectors := []Register{in.b}
 	if isa.wide() {
-		vectors = append(vectors, GP64())
-		secondPanel(vectors)
+		in.right = append(in.right, GP64())
+		secondPanel(in.right)
 	}
-	in.run(newTile(rows, 2), vectors)
+	in.run(newTile(rows, 2))
 	if !isa.wide() {
 		return
 	}
 
 	declare("TileTall", "func(k int, a *float32, arow, astep, apanel int, b *float32, bstep int, c *float32, ldc int, alpha float32, add bool)", "vectors.tileTall")
 	in = newInPlace(2 * rows)
-	in.run(newTile(2*rows, 1), []Register{in.b})
+	in.run(newTile(2*rows, 1))
 }
 
 // packedTile is a micro-kernel for packed factors, of the rows of one panel or two.
@@ -250,26 +253,26 @@ func secondPanel(b []Register) {
 
 // inPlace walks over factors that lie as they may.
 type inPlace struct {
-	k, astep, arow, b, bstep, c, ldc Register
-	panels                           []Register // of the left factor
+	k, astep, arow, bstep, c, ldc Register
+	left, right                   []Register // panels of the factors
 }
 
 // newInPlace loads the parameters of vectors.tile, or of vectors.tileTall.
 func newInPlace(count int) *inPlace {
 	p, a := &inPlace{}, Load(Param("a"), GP64())
-	p.k, p.b = Load(Param("k"), GP64()), Load(Param("b"), GP64())
+	p.left = []Register{a}
+	p.k, p.right = Load(Param("k"), GP64()), []Register{Load(Param("b"), GP64())}
 	p.c, p.ldc = Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
 	p.arow, p.astep, p.bstep = Load(Param("arow"), GP64()), Load(Param("astep"), GP64()), Load(Param("bstep"), GP64())
 	for _, r := range []Register{p.ldc, p.arow, p.astep, p.bstep} {
 		SHLQ(Imm(2), r)
 	}
 	prefetch(count, p.c, p.ldc)
-	p.panels = []Register{a}
 	if count > rows {
 		second := GP64()
 		Load(Param("apanel"), second)
 		LEAQ(Mem{Base: a, Index: second, Scale: 4}, second)
-		p.panels = append(p.panels, second)
+		p.left = append(p.left, second)
 	}
 	return p
 }
@@ -302,21 +305,16 @@ func steps(step Register) (at func(m Mem, u int) Mem, move func(r Register, n in
 	return at, move
 }
 
-// run computes a tile of the rows of p.panels; vectors are the places of those of the right
-// factor. The left one's elements follow each other in its rows, or else in its columns.
-func (p *inPlace) run(t *tile, vectors []Register) {
+// run computes a tile. The left factor's elements follow each other in its rows, or else in its
+// columns.
+func (p *inPlace) run(t *tile) {
 	rightAt, rightOn := steps(p.bstep)
 	right := func(u int) func(j int) Mem {
-		return func(j int) Mem {
-			if isa.wide() {
-				return rightAt(Mem{Base: vectors[j]}, u)
-			}
-			return rightAt(Mem{Base: p.b, Disp: isa.bytes() * j}, u)
-		}
+		return func(j int) Mem { return rightAt(vectorOf(p.right, j), u) }
 	}
 	on := func(n int) {
-		for _, v := range vectors {
-			rightOn(v, n)
+		for _, b := range p.right {
+			rightOn(b, n)
 		}
 	}
 	CMPQ(p.astep, Imm(4))
@@ -324,7 +322,7 @@ func (p *inPlace) run(t *tile, vectors []Register) {
 
 	var row []func(i int) Mem
 	var bases []Register
-	for _, panel := range p.panels {
+	for _, panel := range p.left {
 		r, b := rowsFrom(panel, p.arow, rows)
 		row, bases = append(row, r), append(bases, b...)
 	}
@@ -345,13 +343,13 @@ func (p *inPlace) run(t *tile, vectors []Register) {
 	ahead := GP64()
 	MOVQ(p.astep, ahead)
 	SHLQ(Imm(4), ahead)
-	ADDQ(p.panels[0], ahead)
+	ADDQ(p.left[0], ahead)
 	depths(func(name string) string { return name + "_in_columns" }, p.k, inPlaceUnroll, func(n int) {
 		for u := range n {
 			PREFETCHT0(leftAt(Mem{Base: ahead}, u))
-			t.step(func(i int) Mem { return leftAt(Mem{Base: p.panels[i/rows], Disp: 4 * (i % rows)}, u) }, right(u))
+			t.step(func(i int) Mem { return leftAt(Mem{Base: p.left[i/rows], Disp: 4 * (i % rows)}, u) }, right(u))
 		}
-		for _, a := range append([]Register{ahead}, p.panels...) {
+		for _, a := range append([]Register{ahead}, p.left...) {
 			leftOn(a, n)
 		}
 		on(n)
