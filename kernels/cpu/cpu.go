@@ -27,6 +27,7 @@ package cpu
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"time"
 
@@ -114,11 +115,10 @@ func (b *Backend) Info() kernels.Info {
 	}
 }
 
-// arithmetic names an instruction set, and whether large products are computed by halves, which
-// is asked for the largest.
+// arithmetic names an instruction set, and what products are computed by halves.
 func (v *vectors) arithmetic() string {
-	if large := 1 << 20; useful(v, large, large, large) {
-		return v.name + " with products by halves"
+	if s := v.strassen; s != nil && s.rows < math.MaxInt {
+		return fmt.Sprintf("%s with products by halves from %d rows on", v.name, s.rows)
 	}
 	return v.name
 }

@@ -12123,6 +12123,67 @@ straight:
 	VZEROUPPER
 	RET
 
+// func avx512StreamKept(k int, x *float32, y *float32, u *float32, v *float32, row int, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·avx512StreamKept(SB), NOSPLIT|NOFRAME, $0-96
+	MOVQ k+0(FP), AX
+	MOVQ x+8(FP), CX
+	MOVQ y+16(FP), DX
+	MOVQ u+24(FP), BX
+	MOVQ v+32(FP), SI
+	MOVQ sums+48(FP), DI
+	MOVQ apart+56(FP), R8
+	SHLQ $0x02, R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (DI)(R8*4), R10
+	MOVQ row+40(FP), R11
+	SHLQ $0x02, R11
+	MOVQ R11, row+40(FP)
+	MOVQ ahead+64(FP), R11
+	MOVQ step+72(FP), R12
+	LEAQ (R12)(R12*2), R13
+	MOVQ $+16, R14
+
+loop:
+	PREFETCHT0 (R11)
+	PREFETCHT0 (R11)(R12*1)
+	PREFETCHT0 (R11)(R12*2)
+	PREFETCHT0 (R11)(R13*1)
+	ADDQ       advance+80(FP), R11
+	VMOVUPS    (CX), Z0
+	VMOVUPS    (DX), Z1
+	VMOVUPS    (BX), Z2
+	VMOVUPS    (SI), Z3
+	VADDPS     Z1, Z0, Z4
+	VMOVUPS    Z4, (DI)
+	VMOVUPS    Z0, (DI)(R8*1)
+	VSUBPS     Z1, Z2, Z4
+	VMOVUPS    Z4, (DI)(R8*2)
+	VSUBPS     Z0, Z3, Z4
+	VMOVUPS    Z4, (DI)(R9*1)
+	VMOVUPS    Z1, (R10)
+	VADDPS     Z0, Z2, Z0
+	VMOVUPS    Z0, (R10)(R8*1)
+	VADDPS     Z1, Z3, Z0
+	VMOVUPS    Z0, (R10)(R8*2)
+	ADDQ       $0x40, DI
+	ADDQ       $0x40, R10
+	ADDQ       row+40(FP), CX
+	ADDQ       row+40(FP), DX
+	ADDQ       row+40(FP), BX
+	ADDQ       row+40(FP), SI
+	DECQ       R14
+	JNZ        straight
+	MOVQ       $+16, R14
+	ADDQ       turn+88(FP), R11
+
+straight:
+	DECQ AX
+	JNZ  loop
+	SFENCE
+	VZEROUPPER
+	RET
+
 // func avx512Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·avx512Outer(SB), NOSPLIT|NOFRAME, $0-64

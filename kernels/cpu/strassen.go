@@ -40,12 +40,15 @@ const (
 
 // strassenVectors are an instruction set's loops for it.
 type strassenVectors struct {
-	// worth says for which sizes less time is taken by the eighth product than by
-	// what is done in its stead.
-	worth func(m, n, depth int) bool
+	// rows is from how many on a product is computed so, and saved what the eighth product
+	// takes, as worth counts it.
+	rows  int
+	saved float64
 	// cache is how many bytes of the second cache a task's packed pairs may take. What is
 	// packed of the right factor, more than that cache holds, is read once for each task.
 	cache int
+	// least is how many pairs a task has, at least, where there are enough.
+	least int
 	// rowSquares adds to each of pairRows sums the squares of so many elements of a row, whole
 	// vectors of sixteen.
 	rowSquares func(sums *float32, src *byte, stride, k int)
@@ -53,9 +56,9 @@ type strassenVectors struct {
 	// 8, of the first half and of the second, rows times their scales.
 	packPair func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 	// stream writes the packedSums of a panel of each quarter, whose rows are row elements
-	// apart: k deep, so many elements apart, past the caches. That memory's last content has been
-	// read by all threads; to call it in from the caches of other cores takes longer than to pack,
-	// unless they have one in common. Meanwhile it asks for what is packed later: for each
+	// apart: k deep, so many elements apart, past the caches where that is quicker. That memory's last
+	// content has been read by all threads; to call it in from the caches of other cores takes longer
+	// than to pack, unless they have one in common. Meanwhile it asks for what is packed later: for each
 	// depth for four places, a step apart; the next four are so far on as advance says, and
 	// after tileCols depths by turn more.
 	stream func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)
@@ -132,18 +135,20 @@ func useful(v *vectors, m, n, depth int) bool {
 	return v.strassen != nil && n >= blockCols && depth > 0 && v.strassen.worth(m, n, depth)
 }
 
-// worthHalves is strassenVectors.worth where memory is outside of a core's own caches,
-// as fitted to measurements. It adds up what is paid for, and compares it with the eighth that is
-// saved, in which arithmetic takes twice as long in AVX2: the elements of the right factor, of
-// which 7 quarters are packed for 4, those of the left one, and those of C, for each block of the
-// depth. Of fewer rows two threads would save 2 to 6 %, for which results are not to depend on
-// what a row is paired with; many threads, each of which reads all of the right factor, less.
-func worthHalves(m, n, depth int, saved float64) bool {
+// worth says for which sizes less time is taken by the eighth product than by what is done in its
+// stead where memory is outside of a core's own caches, as fitted to measurements. It adds up
+// what is paid for, and compares it with the eighth that is saved, in which arithmetic takes twice
+// as long in AVX2: the elements of the right factor, of which 7 quarters are packed for 4, those of
+// the left one, and those of C, for each block of the depth.
+func (s *strassenVectors) worth(m, n, depth int) bool {
 	block := min(depth, 2*half(depth))
-	return m >= leastHalved && 264/float64(m)+120/float64(n)+64/float64(block) < saved
+	return m >= s.rows && 264/float64(m)+120/float64(n)+64/float64(block) < s.saved
 }
 
-const leastHalved = 768 // rows
+// leastHalved is the least of rows anywhere. With fewer two threads would save 2 to 6 %, for
+// which results are not to depend on what a row is paired with; many threads, each of which
+// reads all of the right factor, less.
+const leastHalved = 768
 
 // half returns half of the length of the blocks that a depth is cut into.
 func half(depth int) int {
@@ -397,7 +402,7 @@ var noRows [packedSums]rowsAhead
 // strassen is a gemm by products of halves.
 type strassen gemm
 
-// pairsAtOnce returns how many pairs a task packs, at most; guided may make one of leastPairs.
+// pairsAtOnce returns how many pairs a task packs, at most.
 func (s *strassenVectors) pairsAtOnce(depth int) int {
 	return max(leastPairs, s.cache/4/leftSize(half(depth)))
 }
@@ -424,7 +429,7 @@ func (g *strassen) run(p *pool, mem []float32) int {
 	g.halves = halves{v: g.v, terms: g.terms, m: g.m, depth: g.depth, h: half(g.depth)}
 	for g.j0 = 0; g.j0 < end; g.j0 += cols {
 		g.nb = min(cols, end-g.j0)
-		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), g.v.strassen.pairsAtOnce(g.depth), len(p.workers))
+		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), g.v.strassen.pairsAtOnce(g.depth), g.v.strassen.least, len(p.workers))
 		g.over = min(ceil(len(p.workers), len(g.cuts)-1), g.nb/blockCols)
 		for g.halves.p = 0; g.halves.p < g.depth; g.halves.p += 2 * g.halves.h {
 			p.run((*strassenPack)(g), packParts*g.nb/blockCols)

@@ -91,7 +91,7 @@ func halving() (sets []*vectors) {
 		if v.strassen != nil {
 			all, loops := *v, *v.strassen
 			all.name += " by halves"
-			loops.worth = func(m, n, depth int) bool { return true }
+			loops.rows, loops.saved = 0, math.Inf(1)
 			all.strassen = &loops
 			sets = append(sets, &all)
 		}
@@ -120,8 +120,10 @@ func TestWorthHalves(t *testing.T) {
 		avx512, avx2 bool
 	}{{1024, 1536, 592, true, true}, {1024, 576, 3104, true, true}, {1024, 192, 592, true, true}, {768, 192, 592, false, true}, {1024, 64, 592, false, false},
 		{1024, 1536, 64, false, true}, {512, 1536, 592, false, false}, {4, 1 << 20, 1 << 20, false, false}} {
-		if a, b := worthHalves(s.m, s.n, s.depth, 1), worthHalves(s.m, s.n, s.depth, 1.4); a != s.avx512 || b != s.avx2 {
-			t.Errorf("%v: %v, %v", s, a, b)
+		for saved, want := range map[float64]bool{1: s.avx512, 1.4: s.avx2} {
+			if got := (&strassenVectors{rows: leastHalved, saved: saved}).worth(s.m, s.n, s.depth); got != want {
+				t.Errorf("%v: %v where %g are saved", s, got, saved)
+			}
 		}
 	}
 }

@@ -13,13 +13,16 @@ func strassen() {
 	multiply()
 	rowSquares()
 	packPair()
-	stream()
+	stream("Stream", VMOVNTPS)
+	if isa.wide() {
+		stream("StreamKept", func(v, m Op) { VMOVUPS(v, m) })
+	}
 }
 
-// stream writes sums with stores that bypass the caches: whole lines, one after the other, as there
-// is room for few that wait for a second half.
-func stream() {
-	declare("Stream", "func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
+// stream writes sums. Stores that bypass the caches do so by whole lines, one after the other, as
+// there is room for few that wait for a second half.
+func stream(name string, store func(v, m Op)) {
+	declare(name, "func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
 	k := Load(Param("k"), GP64())
 	var from [4]Mem
 	for i, name := range []string{"x", "y", "u", "v"} {
@@ -57,7 +60,7 @@ func stream() {
 				r = isa.new()
 				sum.op(sum.b[e], sum.a[e], r)
 			}
-			VMOVNTPS(r, places[i].Offset(e*isa.bytes()))
+			store(r, places[i].Offset(e*isa.bytes()))
 		}
 	}
 	for _, r := range []Register{sums, later} {
@@ -73,7 +76,7 @@ func stream() {
 	Label("straight")
 	DECQ(k)
 	JNZ(LabelRef("loop"))
-	SFENCE() // such stores are not in order with those that tell other threads of them
+	SFENCE() // stores that bypass are not in order with those that tell other threads of them
 	end()
 }
 
