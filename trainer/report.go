@@ -16,6 +16,7 @@ import (
 
 	"graft/configs"
 	"graft/internal/units"
+	"graft/profile"
 	"graft/program"
 )
 
@@ -54,11 +55,29 @@ func (m metrics) finish(t *Trainer, took time.Duration) metrics {
 	m.BackwardMS = ms(r.Passes(program.Backward) + r.Passes(program.Recompute))
 	m.OptimizerMS = ms(t.recordUpdate.Passes(program.Optimizer))
 	m.TokensPerSec = float64(m.seen) / took.Seconds()
-	if t.peaks.FLOPs > 0 {
-		m.MFU = m.TokensPerSec * t.flopsPerToken() / t.peaks.FLOPs
+	if m.MFU = t.share(m.TokensPerSec); m.MFU > 1 {
+		t.measureAgain()
+		m.MFU = t.share(m.TokensPerSec)
 	}
 	m.Memory = peakMemory()
 	return m
+}
+
+// share returns how much of the machine's FLOP rate a speed takes; 0 where that rate is not known.
+func (t *Trainer) share(tokensPerSec float64) float64 {
+	if t.peaks.FLOPs == 0 {
+		return 0
+	}
+	return tokensPerSec * t.flopsPerToken() / t.peaks.FLOPs
+}
+
+// measureAgain measures the machine's limits once more, for a run that exceeded them: when they
+// were measured the machine was busy. Once is enough, as large products do take less than their
+// FLOPs.
+func (t *Trainer) measureAgain() {
+	if !t.peaksChecked {
+		t.peaks, t.peaksChecked = profile.Again(t.backend, profile.CachePath()), true
+	}
 }
 
 // flopsPerToken is the usual estimate: 2 per weight forward, 2 for the

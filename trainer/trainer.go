@@ -69,6 +69,7 @@ type Trainer struct {
 	prof                                 *profile.Profile
 	recordStep, recordUpdate, recordEval *profile.Recorder
 	peaks                                profile.Peaks
+	peaksChecked                         bool // measured again
 
 	lock   *os.File // on the run's folder
 	state  state
@@ -391,7 +392,7 @@ func (t *Trainer) finish(ctx context.Context) error {
 		return nil
 	}
 	if t.prof.Exceeds(t.peaks) {
-		t.peaks = profile.Again(t.backend, profile.CachePath())
+		t.measureAgain()
 	}
 	f, err := os.Create(filepath.Join(t.cfg.Out, profileFile))
 	if err != nil {

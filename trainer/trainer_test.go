@@ -73,6 +73,36 @@ func (j job) must(t *testing.T, base string) {
 	}
 }
 
+// busy measures its machine first while that is busy with something else.
+type busy struct {
+	kernels.Backend
+	measured int
+}
+
+func (b *busy) Peaks() (flops, bytesPerSecond float64) {
+	b.measured++
+	return []float64{1, 1e15, 1e15}[b.measured-1], 1e9
+}
+
+// TestBusyMachine has a run that is faster than its machine's limits were measured to be: it
+// measures them once more.
+func TestBusyMachine(t *testing.T) {
+	for _, home := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
+		t.Setenv(home, t.TempDir())
+	}
+	b := &busy{Backend: cpu.New(cpu.Options{})}
+	out := filepath.Join(t.TempDir(), "run")
+	job{out: out, backend: b, sets: []string{"profile=true"}}.must(t, "")
+	for _, m := range readMetrics(t, out) {
+		if m.MFU <= 0 || m.MFU > 1 {
+			t.Errorf("step %d: %g of the machine's rate", m.Step, m.MFU)
+		}
+	}
+	if b.measured != 2 {
+		t.Errorf("measured %d times", b.measured)
+	}
+}
+
 func readMetrics(t *testing.T, out string) []metrics {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(out, metricsFile))
