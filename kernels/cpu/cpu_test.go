@@ -422,9 +422,9 @@ func TestPool(t *testing.T) {
 }
 
 // TestGuided asks for as many ranges for each thread, none of them larger than
-// what there is working memory for, and of too small ones only what is left over.
+// what there is working memory for, and none too small.
 func TestGuided(t *testing.T) {
-	for _, c := range []struct{ most, least int }{{lossRows, leastTask}, {leastPairs, leastTask}, {20, 8}, {5, 8}} {
+	for _, c := range []struct{ most, least int }{{lossRows, leastTask}, {leastPairs, leastTask}, {20, 8}, {11, 8}, {5, 8}} {
 		for n := range 400 {
 			for threads := 1; threads <= 9; threads++ {
 				cuts := guided(nil, n, c.most, c.least, threads)
@@ -440,11 +440,11 @@ func TestGuided(t *testing.T) {
 					if size < 1 || size > c.most {
 						t.Fatalf("%v: %d for %d threads: a range of %d", c, n, threads, size)
 					}
-					if size < c.least {
+					if size < min(c.least, (c.most+1)/2)-1 {
 						small++
 					}
 				}
-				if c.most >= 2*c.least && n >= c.least*threads && small > 0 {
+				if n >= c.least*threads && small > 0 {
 					t.Fatalf("%v: %d for %d threads: %d small ranges", c, n, threads, small)
 				}
 			}

@@ -243,12 +243,13 @@ func (g *gemm) tasks() int { return (len(g.cuts) - 1) * g.over }
 // own (Polychronopoulos and Kuck, 1987).
 func guided(cuts []int, n, most, least, threads int) []int {
 	parts := min(threads, n)
+	least = min(least, (most+1)/2) // so that less than two of them are not too many for one
 	for p := range parts {
-		at := p * n / parts
-		for rest := n / parts; rest > 0; { // the last range may take one more
+		at, _ := portion(n, parts, p)
+		for rest := ceil(n, parts); rest > 0; { // the last range may have one less
 			size := min(most, rest/2)
 			if size < least {
-				size = min(most-1, rest)
+				size = rest
 			}
 			cuts = append(cuts, at)
 			at, rest = at+size, rest-size
