@@ -134,7 +134,7 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 	c := &b.loss
 	mem = c.set(b.v, o, mem)
 	rowPanels := ceil(c.n, tileRows)
-	c.cuts = guided(c.cuts[:0], rowPanels, lossRows, leastTask, len(b.pool.workers))
+	c.cuts = guided(c.cuts[:0], rowPanels, lossRows, len(b.pool.workers))
 	tasks := len(c.cuts) - 1
 	if b.v.blas.takes(c.n, c.vocab, c.depth) {
 		b.crossEntropyBLAS(c, tasks, mem)

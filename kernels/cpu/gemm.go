@@ -231,19 +231,19 @@ const smallWork = 200_000
 // split cuts the columns in work into tasks: blocks of rows, and where these are
 // too few, of columns too. No element depends on where the cuts are.
 func (g *gemm) split(threads int) {
-	g.cuts = guided(g.cuts[:0], ceil(g.m, tileRows), taskRows, leastTask, threads)
+	g.cuts = guided(g.cuts[:0], ceil(g.m, tileRows), taskRows, threads)
 	g.over = min(ceil(threads, len(g.cuts)-1), ceil(g.nb, tileCols))
 }
 
 func (g *gemm) tasks() int { return (len(g.cuts) - 1) * g.over }
 
-// guided cuts n into ranges, equally many for each thread, of at most `most` and
-// ever smaller ones towards the end of a thread's part, down to least, so that no thread waits
+// guided cuts n into ranges, equally many for each thread, of at most `most`, which is more than 2, and
+// ever smaller ones towards the end of a thread's part, so that no thread waits
 // long for another to finish its last one, which may be late for reasons of its
 // own (Polychronopoulos and Kuck, 1987).
-func guided(cuts []int, n, most, least, threads int) []int {
+func guided(cuts []int, n, most, threads int) []int {
+	const least = 2
 	parts := min(threads, n)
-	least = min(least, (most+1)/2) // so that less than two of them are not too many for one
 	for p := range parts {
 		at, _ := portion(n, parts, p)
 		for rest := ceil(n, parts); rest > 0; { // the last range may have one less
@@ -257,9 +257,6 @@ func guided(cuts []int, n, most, least, threads int) []int {
 	}
 	return append(cuts, n)
 }
-
-// leastTask is the least of guided where a task costs nothing but its own work.
-const leastTask = 2
 
 // gemmPack packs panels of the right factor.
 type gemmPack gemm

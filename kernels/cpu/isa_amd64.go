@@ -95,10 +95,6 @@ func wide(v vectors) vectors {
 	s := *v.strassen
 	s.rows, s.saved = halvedRows(400), 1
 	s.rowSquares, s.packPair, s.stream, s.multiply = avx512RowSquares, avx512PackPair, avx512Stream, avx512Multiply
-	if isIntel {
-		// Against stores past the caches 2 to 3 % of products by halves, and with fewer pairs as much.
-		s.stream, s.least = avx512StreamKept, 8
-	}
 	v.strassen = &s
 	v.across = perType(avx512AcrossF32, avx512AcrossF16, avx512AcrossBF16)
 	v.along = perType(avx512AlongF32, avx512AlongF16, avx512AlongBF16)
@@ -132,7 +128,7 @@ var avx2 = vectors{
 	tilePacked: avx2TilePacked,
 	outer:      avx2Outer,
 	outerDepth: 12,
-	strassen: &strassenVectors{rows: halvedRows(200), saved: 1.4, cache: pairsCache(), least: leastTask,
+	strassen: &strassenVectors{rows: halvedRows(200), saved: 1.4, cache: pairsCache(),
 		rowSquares: avx2RowSquares, packPair: avx2PackPair, stream: avx2Stream, multiply: avx2Multiply},
 	across:  perType(avx2AcrossF32, avx2AcrossF16, avx2AcrossBF16),
 	across6: avx2Across6,

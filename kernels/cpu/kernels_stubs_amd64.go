@@ -169,9 +169,6 @@ func avx512PackPair(dst *float32, apart int, k int, first *byte, firstStride int
 // avx512Stream is strassenVectors.stream.
 func avx512Stream(k int, x *float32, y *float32, u *float32, v *float32, row int, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
 
-// avx512StreamKept is strassenVectors.stream.
-func avx512StreamKept(k int, x *float32, y *float32, u *float32, v *float32, row int, sums *float32, apart int, ahead *byte, step int, advance int, turn int)
-
 // avx512Outer is vectors.outer.
 func avx512Outer(k int, groups int, a *float32, astep int, b *float32, bstep int, c *float32, ahead *float32)
 

@@ -47,8 +47,6 @@ type strassenVectors struct {
 	// cache is how many bytes of the second cache a task's packed pairs may take. What is
 	// packed of the right factor, more than that cache holds, is read once for each task.
 	cache int
-	// least is how many pairs a task has, at least, where there are enough.
-	least int
 	// rowSquares adds to each of pairRows sums the squares of so many elements of a row, whole
 	// vectors of sixteen.
 	rowSquares func(sums *float32, src *byte, stride, k int)
@@ -56,9 +54,9 @@ type strassenVectors struct {
 	// 8, of the first half and of the second, rows times their scales.
 	packPair func(dst *float32, apart, k int, first *byte, firstStride int, second *byte, secondStride int, scales *float32)
 	// stream writes the packedSums of a panel of each quarter, whose rows are row elements
-	// apart: k deep, so many elements apart, past the caches where that is quicker. That memory's last
-	// content has been read by all threads; to call it in from the caches of other cores takes longer
-	// than to pack, unless they have one in common. Meanwhile it asks for what is packed later: for each
+	// apart: k deep, so many elements apart, past the caches. That memory's last content has been
+	// read by all threads; to call it in from the caches of other cores takes longer than to pack,
+	// unless they have one in common. Meanwhile it asks for what is packed later: for each
 	// depth for four places, a step apart; the next four are so far on as advance says, and
 	// after tileCols depths by turn more.
 	stream func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)
@@ -372,19 +370,25 @@ type rowsAhead struct {
 // pair is computed in the first, goes to the second, and is copied from there. far is what the
 // products ask for.
 func (x *halves) multiply(m int, left []float32, apart int, right, block, c []float32, ldc int, factors []float32, add bool, far *[packedSums]rowsAhead) {
-	run := func(pairs, from int, c []float32, ldc int, add bool, far *[packedSums]rowsAhead) {
-		x.v.strassen.multiply((*byte)(unsafe.Pointer(&seven)), len(seven), pairs, x.h, &left[from*tileRows*x.h], apart, &right[0],
+	run := func(product, n, pairs, from int, c []float32, ldc int, add bool, far *[packedSums]rowsAhead) {
+		x.v.strassen.multiply((*byte)(unsafe.Pointer(&seven[product])), n, pairs, x.h, &left[from*tileRows*x.h], apart, &right[product*halfCols*x.h],
 			&block[0], &c[0], ldc, &factors[from*pairRows], add, (*byte)(unsafe.Pointer(far)))
 	}
 	whole := m / pairRows
 	if whole > 0 {
-		run(whole, 0, c, ldc, add, far)
-	}
-	if whole*pairRows == m {
-		return
+		run(0, len(seven), whole, 0, c, ldc, add, far)
 	}
 	edge := block[pairRows*blockCols:]
-	run(1, whole, edge, blockCols, false, &noRows)
+	switch rest := m - whole*pairRows; {
+	case rest == 0:
+		return
+	case rest <= tileRows:
+		for _, i := range upper {
+			run(i, 1, 1, whole, edge, blockCols, false, &noRows)
+		}
+	default:
+		run(0, len(seven), 1, whole, edge, blockCols, false, &noRows)
+	}
 	for i := whole * pairRows; i < m; i++ {
 		row := c[i*ldc:][:blockCols]
 		if add {
@@ -395,6 +399,10 @@ func (x *halves) multiply(m int, left []float32, apart int, right, block, c []fl
 		edge = edge[blockCols:]
 	}
 }
+
+// upper are the products that the upper quarters of the result need where the lower panel of a
+// pair is nothing but zeros.
+var upper = [...]int{sumXY, lessUY, onlyY, sumVY}
 
 // noRows asks for nothing.
 var noRows [packedSums]rowsAhead
@@ -426,12 +434,13 @@ func strassenNeed(v *vectors, n, depth int) need {
 func (g *strassen) run(p *pool, mem []float32) int {
 	cols, end := strassenCols(g.n, g.depth), g.n/blockCols*blockCols
 	g.packB = mem
-	g.halves = halves{v: g.v, terms: g.terms, m: g.m, depth: g.depth, h: half(g.depth)}
+	g.halves = halves{v: g.v, terms: g.terms, m: g.m, depth: g.depth}
 	for g.j0 = 0; g.j0 < end; g.j0 += cols {
 		g.nb = min(cols, end-g.j0)
-		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), g.v.strassen.pairsAtOnce(g.depth), g.v.strassen.least, len(p.workers))
+		g.cuts = guided(g.cuts[:0], ceil(g.m, pairRows), g.v.strassen.pairsAtOnce(g.depth), len(p.workers))
 		g.over = min(ceil(len(p.workers), len(g.cuts)-1), g.nb/blockCols)
 		for g.halves.p = 0; g.halves.p < g.depth; g.halves.p += 2 * g.halves.h {
+			g.halves.h = half(g.depth - g.halves.p) // never more than the first
 			p.run((*strassenPack)(g), packParts*g.nb/blockCols)
 			p.run((*strassenMultiply)(g), (*gemm)(g).tasks())
 		}

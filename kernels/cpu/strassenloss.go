@@ -72,7 +72,7 @@ func (b *Backend) lossHalves(c *crossEntropy, mem []float32) {
 	x.packX, x.factors = take(&mem, blocks*x.pairs*leftSize(x.h)), take(&mem, blocks*x.pairs*pairRows)
 	x.packW = take(&mem, step/blockCols*blocks*rightSize(x.h))
 	x.packT = mem
-	x.cuts = guided(x.cuts[:0], x.pairs, c.v.strassen.lossPairs(), c.v.strassen.least, len(b.pool.workers))
+	x.cuts = guided(x.cuts[:0], x.pairs, c.v.strassen.lossPairs(), len(b.pool.workers))
 
 	c.run(b.pool, lossPackPairs, x.pairs)
 	for end := c.vocab / blockCols * blockCols; c.words0 < end; c.words0 += c.wordsN {

@@ -13,16 +13,13 @@ func strassen() {
 	multiply()
 	rowSquares()
 	packPair()
-	stream("Stream", VMOVNTPS)
-	if isa.wide() {
-		stream("StreamKept", func(v, m Op) { VMOVUPS(v, m) })
-	}
+	stream()
 }
 
-// stream writes sums. Stores that bypass the caches do so by whole lines, one after the other, as
-// there is room for few that wait for a second half.
-func stream(name string, store func(v, m Op)) {
-	declare(name, "func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
+// stream writes sums with stores that bypass the caches: whole lines, one after the other, as there
+// is room for few that wait for a second half.
+func stream() {
+	declare("Stream", "func(k int, x, y, u, v *float32, row int, sums *float32, apart int, ahead *byte, step, advance, turn int)", "strassenVectors.stream")
 	k := Load(Param("k"), GP64())
 	var from [4]Mem
 	for i, name := range []string{"x", "y", "u", "v"} {
@@ -60,7 +57,7 @@ func stream(name string, store func(v, m Op)) {
 				r = isa.new()
 				sum.op(sum.b[e], sum.a[e], r)
 			}
-			store(r, places[i].Offset(e*isa.bytes()))
+			VMOVNTPS(r, places[i].Offset(e*isa.bytes()))
 		}
 	}
 	for _, r := range []Register{sums, later} {
@@ -76,7 +73,7 @@ func stream(name string, store func(v, m Op)) {
 	Label("straight")
 	DECQ(k)
 	JNZ(LabelRef("loop"))
-	SFENCE() // stores that bypass are not in order with those that tell other threads of them
+	SFENCE() // such stores are not in order with those that tell other threads of them
 	end()
 }
 
@@ -103,16 +100,7 @@ func multiply() {
 		MOVQ(l.k, place(stride))
 	}
 	width := len(l.b) * cols
-	if !isa.wide() {
-		// All pairs together ask for the next panel once: each for less where there are many.
-		l.advance = GP64()
-		MOVQ(U32(panelBytes), RAX)
-		ADDQ(place("pairs"), RAX)
-		DECQ(RAX)
-		XORQ(RDX, RDX)
-		DIVQ(place("pairs"))
-		MOVQ(RAX, l.advance)
-	}
+	l.share()
 	Label("product")
 	for col := 0; col < 2*cols; col += width {
 		label := func(name string) string { return fmt.Sprint(name, col) }
@@ -158,17 +146,44 @@ func multiply() {
 	end()
 }
 
+// What is asked for in packedUnroll depths.
 const (
-	panelBytes = packedUnroll * 4 * cols // of a right panel, in so many depths
-	mostLines  = 3                       // that are asked for meanwhile: enough for three pairs
+	panelBytes = packedUnroll * 4 * cols // of a right panel
+	fewLines   = 3                       // of one, by each tile: enough where three share it
+	wideLines  = 4                       // of two: where there are manyPairs
+	manyPairs  = 7
 )
+
+// share has all tiles together ask for the next panels once, each for less where there are many: too
+// much at once, or all of it again, keeps others from what they wait for.
+func (l *productLoop) share() {
+	tiles := place("pairs")
+	if isa.wide() {
+		tiles = place("right") // which a register has by now, as it then is for the result
+		load("pairs", RAX)
+		INCQ(RAX)
+		SHRQ(Imm(1), RAX)
+		MOVQ(RAX, tiles)
+	}
+	MOVQ(tiles, RAX)
+	ADDQ(U32(uint32(len(l.b)*panelBytes-1)), RAX)
+	XORQ(RDX, RDX)
+	DIVQ(tiles)
+	if isa.wide() {
+		l.advance = tiles
+	} else {
+		l.advance = GP64()
+	}
+	MOVQ(RAX, l.advance)
+}
 
 // productLoop is where multiply has come to.
 type productLoop struct {
 	product, far, count Register // of a product: it, what to ask for, and pairs that are left
 	a, right, c, d      Register // places in the factors, and in the block
 	out, factor         Register // places in the result, and of its rows' factors
-	ahead, advance      Register // of the right factor
+	ahead               Register // of the right factor
+	advance             Op       // of it, for each tile
 	k, second           Register
 	b                   []Register
 }
@@ -182,9 +197,9 @@ func (l *productLoop) tiles(count, col int, label func(string) string) {
 	l.inResult(count, col, name)
 	load("k", l.k)
 	MOVQ(l.right, l.b[0])
-	p := &panels{a: []Register{l.a}, b: l.b, ahead: l.ahead, lines: mostLines, advance: l.advance}
+	p := &panels{a: []Register{l.a}, b: l.b, ahead: l.ahead, lines: fewLines, advance: l.advance}
 	if isa.wide() {
-		p.lines, p.advance = 4*count, U32(uint32(64*4*count))
+		p.lines = wideLines
 		MOVQ(l.k, l.b[1])
 		SHLQ(Imm(6), l.b[1])
 		ADDQ(l.right, l.b[1])
@@ -195,8 +210,18 @@ func (l *productLoop) tiles(count, col int, label func(string) string) {
 		ADDQ(l.a, l.second)
 	}
 	t := newTile(count*rows, 2)
+	if count > 1 {
+		few := *p
+		few.lines *= 2
+		CMPQ(place("pairs"), Imm(manyPairs))
+		JGE(LabelRef(name("many")))
+		few.loop(t, func(s string) string { return name("few_" + s) }, l.k, true)
+		JMP(LabelRef(name("multiplied")))
+		Label(name("many"))
+	}
 	p.loop(t, name, l.k, true)
 	if count > 1 {
+		Label(name("multiplied"))
 		MOVQ(l.second, l.a)
 	}
 	l.addTile(t, name)
