@@ -61,27 +61,27 @@ func processors() int {
 	return int(b >> 16 & 255)
 }
 
-// halvedRows returns strassenVectors.rows: from where on memory is quick enough, beside the
-// multiply-adds, for products of halves to take less time. So it is on Zen 3 and 4, which share a
-// family, and on Zen 5, the next one. On Intel's servers all processors read the right factor
-// from a cache that is slow, so that each is to have so many rows: with 1024 rows two of an Emerald
-// Rapids gain 10 % in AVX2 and 6 % in AVX-512; of a Sapphire Rapids eight gain nothing in AVX2,
-// and four lose 4 % in AVX-512.
-func halvedRows(each int) int {
-	switch maker, number := family(); {
-	case maker == "AuthenticAMD" && number >= 0x19:
-		return leastHalved
-	case maker == "GenuineIntel" && secondCache() >= 1<<20:
-		return max(leastHalved, each*processors())
-	}
-	return math.MaxInt
-}
-
 // isIntel says that the processor is one of Intel's.
 var isIntel = func() bool {
 	maker, _ := family()
 	return maker == "GenuineIntel"
 }()
+
+// halvedRows returns strassenVectors.rows: from where on memory is quick enough, beside the
+// multiply-adds, for products of halves to take less time. So it is on Zen 3 and 4, which share a
+// family, and on Zen 5, the next one. On Intel's servers all processors read the right factor
+// from a cache that is slow, so that each is to have so many rows: with 1024 rows two of an Emerald
+// Rapids gain 10 % in AVX2 and 6 % in AVX-512; of a Sapphire Rapids eight gain nothing in AVX2,
+// nor do four in AVX-512, and more lose.
+func halvedRows(each int) int {
+	if isIntel && secondCache() >= 1<<20 {
+		return max(leastHalved, each*processors())
+	}
+	if maker, number := family(); maker == "AuthenticAMD" && number >= 0x19 {
+		return leastHalved
+	}
+	return math.MaxInt
+}
 
 // avx512 is AVX2 but for what gains by vectors of sixteen.
 var avx512 = wide(avx2)
