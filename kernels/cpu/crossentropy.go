@@ -48,6 +48,7 @@ type crossEntropy struct {
 	first, rows int    // the rows in it
 
 	halves lossHalves
+	pieces lossPieces
 }
 
 type headTerm struct {
@@ -73,6 +74,9 @@ const (
 	lossPackPairs // with products of halves
 	lossPackBlocks
 	lossForwardHalves
+
+	lossPackRuns // with products in pieces
+	lossForwardPieces
 )
 
 func lossWordsAtOnce(depth, vocab int) int {
@@ -99,9 +103,13 @@ func crossEntropyNeed(v *vectors, o *kernels.CrossEntropy) need {
 	if byHalves {
 		n1 = lossHalvesNeed(v, o, n, vocab, depth)
 	}
+	inPieces := v.pieces.takes(n, vocab, depth)
+	if inPieces {
+		n1 = lossPiecesNeed(o, n, vocab)
+	}
 	n1.shared += 5 * aligned(n)
 	n1.private = max(n1.private, widest)
-	if !plainly(byHalves, vocab, anyDW) {
+	if !plainly(byHalves, inPieces, vocab, anyDW) {
 		return n1
 	}
 	words := lossWordsAtOnce(depth, vocab)
@@ -123,8 +131,8 @@ func crossEntropyNeed(v *vectors, o *kernels.CrossEntropy) need {
 }
 
 // plainly says whether some of the products are computed the plain way.
-func plainly(byHalves bool, vocab int, trained bool) bool {
-	return !byHalves || vocab%blockCols > 0 || trained
+func plainly(byHalves, inPieces bool, vocab int, trained bool) bool {
+	return trained || !inPieces && (!byHalves || vocab%blockCols > 0)
 }
 
 func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
@@ -141,13 +149,16 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 		return
 	}
 
-	byHalves := lossByHalves(c.v, o, c.n, c.vocab, c.depth)
-	if plainly(byHalves, c.vocab, c.dw) {
+	byHalves, inPieces := lossByHalves(c.v, o, c.n, c.vocab, c.depth), c.v.pieces.takes(c.n, c.vocab, c.depth)
+	if plainly(byHalves, inPieces, c.vocab, c.dw) {
 		mem = c.pack(mem)
 	}
 	c.words0 = 0
 	if byHalves {
 		b.lossHalves(c, mem)
+	}
+	if inPieces {
+		b.lossPieces(c, o, mem)
 	}
 	if c.words0 < c.vocab || c.dw {
 		c.run(b.pool, lossPackX, rowPanels)
@@ -182,7 +193,7 @@ func (c *crossEntropy) run(p *pool, phase, tasks int) {
 
 // set takes what every row needs off the working memory, and returns the rest.
 func (c *crossEntropy) set(v *vectors, o *kernels.CrossEntropy, mem []float32) []float32 {
-	*c = crossEntropy{v: v, cuts: c.cuts, halves: lossHalves{cuts: c.halves.cuts}, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
+	*c = crossEntropy{v: v, cuts: c.cuts, halves: lossHalves{cuts: c.halves.cuts}, pieces: lossPieces{cuts: c.pieces.cuts}, terms: c.terms[:0], logit: c.logit[:0], n: o.Targets.Rows, vocab: o.Terms[0].W.Rows,
 		targets: indices(o.Targets), loss: view(o.Loss), softCap: float32(o.SoftCap)}
 	for _, t := range o.Terms {
 		c.terms = append(c.terms, headTerm{x: view(t.X), dx: optional(t.DX), dw: optional(t.DW), w: weightsOf(t.W),
@@ -237,6 +248,10 @@ func (c *crossEntropy) do(w *worker, task int) {
 		c.packBlocks(w, task)
 	case lossForwardHalves:
 		c.forwardHalves(w, task)
+	case lossPackRuns:
+		c.packRuns(w, task)
+	case lossForwardPieces:
+		c.forwardPieces(w, task)
 	default:
 		first := c.cuts[task] * tileRows
 		n := min(c.cuts[task+1]*tileRows, c.n) - first

@@ -193,6 +193,7 @@ type gemm struct {
 	cuts   []int // panels of rows where blocks start, and their end
 	over   int   // blocks of columns
 	halves halves
+	pieced pieced
 }
 
 // columnsAtOnce returns how many columns of the right factor are packed at a time.

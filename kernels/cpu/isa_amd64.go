@@ -20,7 +20,10 @@ func available() []*vectors {
 	if !cpu.X86.HasAVX512F || !cpu.X86.HasAVX512DQ || !cpu.X86.HasBMI2 {
 		return []*vectors{&plain, &avx2}
 	}
-	return []*vectors{&plain, &avx2, &avx512}
+	if !cpu.X86.HasAVX512BW || !cpu.X86.HasAMXTile || !cpu.X86.HasAMXBF16 || !permitTiles() {
+		return []*vectors{&plain, &avx2, &avx512}
+	}
+	return []*vectors{&plain, &avx2, &avx512, &amx}
 }
 
 // family returns the maker of the processor and the number of its design.
@@ -81,6 +84,23 @@ func halvedRows(each int) int {
 		return leastHalved
 	}
 	return math.MaxInt
+}
+
+// amx is AVX-512 with a unit for matrices of bfloat16.
+var amx = withPieces(avx512, pieceVectors{
+	splitRow:     amxSplitRow,
+	splitColumns: [...]func(dst, src *float32, row, blocks int){1: amxSplitColumn, 3: amxSplitColumns},
+	multiply:     amxMultiply,
+})
+
+func withPieces(v vectors, p pieceVectors) vectors {
+	v.name, v.pieces, v.strassen = "amx", &p, nil
+	v.peak = func(rounds int) float64 {
+		const products = 6 // for one of float32
+		amxProducts(rounds)
+		return float64(rounds) * 4 * 2 * 16 * 16 * blockDepth / products
+	}
+	return v
 }
 
 // avx512 is AVX2 but for what gains by vectors of sixteen.

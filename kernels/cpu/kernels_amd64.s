@@ -16543,6 +16543,1040 @@ loop:
 	VZEROUPPER
 	RET
 
+// func amxSplitRow(dst *float32, src *float32, k int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·amxSplitRow(SB), NOSPLIT|NOFRAME, $0-24
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    k+16(FP), DX
+	VMOVUPS word_ffff0000<>+0(SB), Z0
+	VMOVUPS word_00008000<>+0(SB), Z1
+
+loop:
+	CMPQ       DX, $0x20
+	JL         rest
+	VMOVUPS    (CX), Z2
+	VMOVUPS    64(CX), Z3
+	VPADDD     Z1, Z2, Z4
+	VPANDD     Z0, Z4, Z4
+	VPADDD     Z1, Z3, Z5
+	VPANDD     Z0, Z5, Z5
+	VSUBPS     Z4, Z2, Z2
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, (AX)
+	VPADDD     Z1, Z2, Z4
+	VPANDD     Z0, Z4, Z4
+	VPADDD     Z1, Z3, Z5
+	VPANDD     Z0, Z5, Z5
+	VSUBPS     Z4, Z2, Z2
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, 2048(AX)
+	VPSRLD     $0x10, Z2, Z2
+	VPTERNLOGD $0xf8, Z0, Z3, Z2
+	VMOVUPS    Z2, 4096(AX)
+	ADDQ       $0x00001800, AX
+	ADDQ       $0x00000080, CX
+	SUBQ       $0x20, DX
+	JMP        loop
+
+rest:
+	TESTQ      DX, DX
+	JZ         done
+	MOVQ       $0x00000000ffffffff, BX
+	BZHIQ      DX, BX, BX
+	KMOVW      BX, K1
+	VMOVUPS.Z  (CX), K1, Z2
+	SHRQ       $0x10, BX
+	KMOVW      BX, K1
+	VMOVUPS.Z  64(CX), K1, Z3
+	VPADDD     Z1, Z2, Z4
+	VPANDD     Z0, Z4, Z4
+	VPADDD     Z1, Z3, Z5
+	VPANDD     Z0, Z5, Z5
+	VSUBPS     Z4, Z2, Z2
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, (AX)
+	VPADDD     Z1, Z2, Z4
+	VPANDD     Z0, Z4, Z4
+	VPADDD     Z1, Z3, Z1
+	VPANDD     Z0, Z1, Z1
+	VSUBPS     Z4, Z2, Z2
+	VSUBPS     Z1, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z1, Z4, Z4
+	VMOVUPS    Z4, 2048(AX)
+	VPSRLD     $0x10, Z2, Z1
+	VPTERNLOGD $0xf8, Z0, Z3, Z1
+	VMOVUPS    Z1, 4096(AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA word_ffff0000<>+0(SB)/4, $0xffff0000
+DATA word_ffff0000<>+4(SB)/4, $0xffff0000
+DATA word_ffff0000<>+8(SB)/4, $0xffff0000
+DATA word_ffff0000<>+12(SB)/4, $0xffff0000
+DATA word_ffff0000<>+16(SB)/4, $0xffff0000
+DATA word_ffff0000<>+20(SB)/4, $0xffff0000
+DATA word_ffff0000<>+24(SB)/4, $0xffff0000
+DATA word_ffff0000<>+28(SB)/4, $0xffff0000
+DATA word_ffff0000<>+32(SB)/4, $0xffff0000
+DATA word_ffff0000<>+36(SB)/4, $0xffff0000
+DATA word_ffff0000<>+40(SB)/4, $0xffff0000
+DATA word_ffff0000<>+44(SB)/4, $0xffff0000
+DATA word_ffff0000<>+48(SB)/4, $0xffff0000
+DATA word_ffff0000<>+52(SB)/4, $0xffff0000
+DATA word_ffff0000<>+56(SB)/4, $0xffff0000
+DATA word_ffff0000<>+60(SB)/4, $0xffff0000
+GLOBL word_ffff0000<>(SB), RODATA|NOPTR, $64
+
+DATA word_00008000<>+0(SB)/4, $0x00008000
+DATA word_00008000<>+4(SB)/4, $0x00008000
+DATA word_00008000<>+8(SB)/4, $0x00008000
+DATA word_00008000<>+12(SB)/4, $0x00008000
+DATA word_00008000<>+16(SB)/4, $0x00008000
+DATA word_00008000<>+20(SB)/4, $0x00008000
+DATA word_00008000<>+24(SB)/4, $0x00008000
+DATA word_00008000<>+28(SB)/4, $0x00008000
+DATA word_00008000<>+32(SB)/4, $0x00008000
+DATA word_00008000<>+36(SB)/4, $0x00008000
+DATA word_00008000<>+40(SB)/4, $0x00008000
+DATA word_00008000<>+44(SB)/4, $0x00008000
+DATA word_00008000<>+48(SB)/4, $0x00008000
+DATA word_00008000<>+52(SB)/4, $0x00008000
+DATA word_00008000<>+56(SB)/4, $0x00008000
+DATA word_00008000<>+60(SB)/4, $0x00008000
+GLOBL word_00008000<>(SB), RODATA|NOPTR, $64
+
+// func amxSplitColumns(dst *float32, src *float32, row int, blocks int)
+// Requires: AVX, AVX512F
+TEXT ·amxSplitColumns(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    row+16(FP), DX
+	MOVQ    blocks+24(FP), BX
+	SHLQ    $0x02, DX
+	VMOVUPS word_ffff0000<>+0(SB), Z0
+	VMOVUPS word_00008000<>+0(SB), Z1
+	MOVQ    DX, DI
+	SHLQ    $0x04, DI
+
+block:
+	LEAQ (CX)(DI*1), SI
+	MOVQ $0x00000010, R8
+
+line:
+	VMOVUPS    (CX), Z2
+	VMOVUPS    (SI), Z3
+	VPADDD     Z1, Z2, Z4
+	VPANDD     Z0, Z4, Z4
+	VPADDD     Z1, Z3, Z5
+	VPANDD     Z0, Z5, Z5
+	VSUBPS     Z4, Z2, Z2
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, (AX)
+	VPADDD     Z1, Z2, Z4
+	VPANDD     Z0, Z4, Z4
+	VPADDD     Z1, Z3, Z5
+	VPANDD     Z0, Z5, Z5
+	VSUBPS     Z4, Z2, Z2
+	VSUBPS     Z5, Z3, Z3
+	VPSRLD     $0x10, Z4, Z4
+	VPORD      Z5, Z4, Z4
+	VMOVUPS    Z4, 2048(AX)
+	VPSRLD     $0x10, Z2, Z2
+	VPTERNLOGD $0xf8, Z0, Z3, Z2
+	VMOVUPS    Z2, 4096(AX)
+	ADDQ       DX, CX
+	ADDQ       DX, SI
+	ADDQ       $0x40, AX
+	DECQ       R8
+	JNZ        line
+	ADDQ       DI, CX
+	ADDQ       $0x00001400, AX
+	DECQ       BX
+	JNZ        block
+	VZEROUPPER
+	RET
+
+// func amxSplitColumn(dst *float32, src *float32, row int, blocks int)
+// Requires: AVX, AVX512F
+TEXT ·amxSplitColumn(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    row+16(FP), DX
+	MOVQ    blocks+24(FP), BX
+	SHLQ    $0x02, DX
+	VMOVUPS word_ffff0000<>+0(SB), Z0
+	VMOVUPS word_00008000<>+0(SB), Z1
+	MOVQ    DX, DI
+	SHLQ    $0x04, DI
+
+block:
+	LEAQ (CX)(DI*1), SI
+	MOVQ $0x00000010, R8
+
+line:
+	VMOVUPS    (CX), Z1
+	VMOVUPS    (SI), Z2
+	VPSRLD     $0x10, Z1, Z1
+	VPTERNLOGD $0xf8, Z0, Z2, Z1
+	VMOVUPS    Z1, (AX)
+	ADDQ       DX, CX
+	ADDQ       DX, SI
+	ADDQ       $0x40, AX
+	DECQ       R8
+	JNZ        line
+	ADDQ       DI, CX
+	ADDQ       $0x00000400, AX
+	DECQ       BX
+	JNZ        block
+	VZEROUPPER
+	RET
+
+// func amxMultiply(m int, n int, left *float32, right *float32, one int, three int, sums *float32, c *float32, ldc int, add bool, stream bool)
+// Requires: AVX, AVX512F, BMI2, CMOV, MMX+
+TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-74
+	MOVQ    m+0(FP), R11
+	MOVQ    left+16(FP), DI
+	MOVQ    c+56(FP), R9
+	MOVQ    ldc+64(FP), R8
+	SHLQ    $0x02, R8
+	MOVQ    three+40(FP), R12
+	LEAQ    (R12)(R12*2), R12
+	ADDQ    one+32(FP), R12
+	IMUL3Q  $0x00000800, R12, R12
+	ADDQ    right+24(FP), R12
+	MOVQ    $0x00000040, R13
+	LEAQ    tile_sizes<>+0(SB), AX
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x78
+	BYTE    $0x49
+	BYTE    $0x84
+	BYTE    $0x20
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+	MOVQ    n+8(FP), CX
+	MOVQ    $0x00000000ffffffff, BX
+	BZHIQ   CX, BX, BX
+	XORL    DX, DX
+	CMPB    add+72(FP), $0x00
+	CMOVQNE BX, DX
+	KMOVW   BX, K1
+	KMOVW   DX, K3
+	SHRQ    $0x10, BX
+	SHRQ    $0x10, DX
+	KMOVW   BX, K2
+	KMOVW   DX, K4
+	SHRQ    $0x10, BX
+	SHRQ    $0x10, DX
+	XORL    DX, DX
+
+group:
+	MOVQ  right+24(FP), SI
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x7b
+	BYTE  $0x49
+	BYTE  $0xc0
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x7b
+	BYTE  $0x49
+	BYTE  $0xc8
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x7b
+	BYTE  $0x49
+	BYTE  $0xd0
+	BYTE  $0xc4
+	BYTE  $0xe2
+	BYTE  $0x7b
+	BYTE  $0x49
+	BYTE  $0xd8
+	MOVQ  one+32(FP), CX
+	TESTQ CX, CX
+	JZ    one_done
+
+one_block:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         one_multiply
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	CMPB       stream+73(FP), $0x00
+	JNE        one_first_stream
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	JMP        one_first_written
+
+one_first_stream:
+	VMOVNTPS Z1, (R9)
+	VMOVNTPS Z2, 64(R9)
+
+one_first_written:
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         one_multiply
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	CMPB       stream+73(FP), $0x00
+	JNE        one_second_stream
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	JMP        one_second_written
+
+one_second_stream:
+	VMOVNTPS Z1, (R9)
+	VMOVNTPS Z2, 64(R9)
+
+one_second_written:
+	ADDQ $0x00000080, BX
+	ADDQ R8, R9
+	DECQ DX
+
+one_multiply:
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	ADDQ       $0x00001800, DI
+	ADDQ       $0x00000800, SI
+	DECQ       CX
+	JNZ        one_block
+
+one_done:
+	MOVQ  three+40(FP), CX
+	TESTQ CX, CX
+	JZ    three_done
+
+three_block:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         three_multiply
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	CMPB       stream+73(FP), $0x00
+	JNE        three_first_stream
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	JMP        three_first_written
+
+three_first_stream:
+	VMOVNTPS Z1, (R9)
+	VMOVNTPS Z2, 64(R9)
+
+three_first_written:
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         three_multiply
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	CMPB       stream+73(FP), $0x00
+	JNE        three_second_stream
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	JMP        three_second_written
+
+three_second_stream:
+	VMOVNTPS Z1, (R9)
+	VMOVNTPS Z2, 64(R9)
+
+three_second_written:
+	ADDQ $0x00000080, BX
+	ADDQ R8, R9
+	DECQ DX
+
+three_multiply:
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	ADDQ       $0x00001800, DI
+	ADDQ       $0x00001800, SI
+	DECQ       CX
+	JNZ        three_block
+
+three_done:
+	TESTQ DX, DX
+	JZ    last_done
+
+last:
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	CMPB       stream+73(FP), $0x00
+	JNE        last_row_stream
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	JMP        last_row_written
+
+last_row_stream:
+	VMOVNTPS Z1, (R9)
+	VMOVNTPS Z2, 64(R9)
+
+last_row_written:
+	ADDQ $0x00000080, BX
+	ADDQ R8, R9
+	DECQ DX
+	JNZ  last
+
+last_done:
+	MOVQ    sums+48(FP), BX
+	MOVQ    $0x00000080, CX
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x7a
+	BYTE    $0x4b
+	BYTE    $0x84
+	BYTE    $0x0b
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x7a
+	BYTE    $0x4b
+	BYTE    $0x8c
+	BYTE    $0x0b
+	BYTE    $0x40
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x7a
+	BYTE    $0x4b
+	BYTE    $0x94
+	BYTE    $0x0b
+	BYTE    $0x00
+	BYTE    $0x08
+	BYTE    $0x00
+	BYTE    $0x00
+	BYTE    $0xc4
+	BYTE    $0xe2
+	BYTE    $0x7a
+	BYTE    $0x4b
+	BYTE    $0x9c
+	BYTE    $0x0b
+	BYTE    $0x40
+	BYTE    $0x08
+	BYTE    $0x00
+	BYTE    $0x00
+	MOVQ    $0x00000020, DX
+	CMPQ    R11, DX
+	CMOVQLT R11, DX
+	SUBQ    $0x20, R11
+	JG      group
+	TESTQ   DX, DX
+	JZ      end_done
+
+end:
+	VMOVUPS    (BX), Z0
+	VMOVUPS    64(BX), Z1
+	CMPB       stream+73(FP), $0x00
+	JNE        end_row_stream
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z2
+	VADDPS     Z2, Z0, Z2
+	VMOVUPS    Z2, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z0
+	VADDPS     Z0, Z1, Z0
+	VMOVUPS    Z0, K2, 64(R9)
+	JMP        end_row_written
+
+end_row_stream:
+	VMOVNTPS Z0, (R9)
+	VMOVNTPS Z1, 64(R9)
+
+end_row_written:
+	ADDQ $0x00000080, BX
+	ADDQ R8, R9
+	DECQ DX
+	JNZ  end
+
+end_done:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0xc0
+	SFENCE
+	VZEROUPPER
+	RET
+
+DATA tile_sizes<>+0(SB)/8, $0x0000000000000001
+DATA tile_sizes<>+8(SB)/8, $0x0000000000000000
+DATA tile_sizes<>+16(SB)/8, $0x0040004000400040
+DATA tile_sizes<>+24(SB)/8, $0x0040004000400040
+DATA tile_sizes<>+32(SB)/8, $0x0000000000000000
+DATA tile_sizes<>+40(SB)/8, $0x0000000000000000
+DATA tile_sizes<>+48(SB)/8, $0x1010101010101010
+DATA tile_sizes<>+56(SB)/8, $0x0000000000000000
+GLOBL tile_sizes<>(SB), RODATA|NOPTR, $64
+
+// func amxProducts(rounds int)
+// Requires: AVX
+TEXT ·amxProducts(SB), NOSPLIT|NOFRAME, $0-8
+	MOVQ rounds+0(FP), CX
+	LEAQ tile_sizes<>+0(SB), AX
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0x84
+	BYTE $0x20
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xc8
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xd8
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xe0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xe8
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xf0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x7b
+	BYTE $0x49
+	BYTE $0xf8
+
+loop:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	DECQ CX
+	JNZ  loop
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0xc0
+	VZEROUPPER
+	RET
+
 // func avx2Fields(dst *float32, low *byte, high *byte, lowShift int32, highShift int32, highMask int32, bias int32, scale0 float32, scale1 float32, least float32)
 // Requires: AVX, AVX2
 TEXT ·avx2Fields(SB), NOSPLIT|NOFRAME, $0-52

@@ -289,6 +289,21 @@ func avx512Adam(p []float32, m []float32, v []float32, g []float32, c *float32)
 // avx512FMA is vectors.peak: rounds of twelve independent multiply-adds of vectors.
 func avx512FMA(rounds int)
 
+// amxSplitRow is pieceVectors.splitRow.
+func amxSplitRow(dst *float32, src *float32, k int)
+
+// amxSplitColumns is pieceVectors.splitColumns for as many pieces.
+func amxSplitColumns(dst *float32, src *float32, row int, blocks int)
+
+// amxSplitColumn is pieceVectors.splitColumns for as many pieces.
+func amxSplitColumn(dst *float32, src *float32, row int, blocks int)
+
+// amxMultiply is pieceVectors.multiply.
+func amxMultiply(m int, n int, left *float32, right *float32, one int, three int, sums *float32, c *float32, ldc int, add bool, stream bool)
+
+// amxProducts is vectors.peak: rounds of four independent products of tiles.
+func amxProducts(rounds int)
+
 // avx2Fields is vectors.fields.
 func avx2Fields(dst *float32, low *byte, high *byte, lowShift int32, highShift int32, highMask int32, bias int32, scale0 float32, scale1 float32, least float32)
 

@@ -18,6 +18,14 @@ func productDepth(o *kernels.Product) (depth int) {
 	return depth
 }
 
+// productBlocks returns how many blocks the depth takes in pieces.
+func productBlocks(o *kernels.Product) (blocks int) {
+	for _, t := range o.Terms {
+		blocks += ceil(t.X.Cols, blockDepth)
+	}
+	return blocks
+}
+
 func biasLen(o *kernels.Product) int {
 	if o.Bias == nil {
 		return 0
@@ -37,6 +45,10 @@ func productNeed(v *vectors, o *kernels.Product) need {
 		n1.private = tileRows * (thinDepth + 8)
 	case v.blas.takes(m, n, depth):
 		n1.shared += v.blas.productNeed(o)
+	case v.pieces.takes(m, n, depth):
+		g := piecesNeed(m, n, productBlocks(o))
+		n1.shared += g.shared
+		n1.private = g.private
 	default:
 		g := gemmNeed(m, n, depth)
 		if useful(v, m, n, depth) {
@@ -84,6 +96,10 @@ func (b *Backend) productPacked(o *kernels.Product, bias, mem []float32) {
 	g.base = optional(o.Add)
 	if o.Add != nil && sameMemory(o.Add, o.Out) && bias == nil {
 		g.add, g.base = true, matrix{}
+	}
+	if b.v.pieces.takes(g.m, g.n, g.depth) {
+		(*inPieces)(g).run(b.pool, mem)
+		return
 	}
 	done := 0
 	if useful(b.v, g.m, g.n, g.depth) {

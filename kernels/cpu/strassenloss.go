@@ -139,10 +139,15 @@ func (c *crossEntropy) packBlocks(w *worker, task int) {
 
 // gradHalves is z·W for a run of words; the worker has its only term.
 func (c *crossEntropy) gradHalves(w *worker, t *headTerm, z matrix, word0, words int) halves {
+	w.term[0] = c.gradTerm(t, z, word0, words)
+	return halves{v: c.v, terms: w.term[:], m: z.rows, depth: words, h: half(words)}
+}
+
+// gradTerm is z·W for words from one on.
+func (c *crossEntropy) gradTerm(t *headTerm, z matrix, word0, words int) term {
 	right := factor{t.w, true, t.scale}
 	right.data = t.w.at(word0, 0)
-	w.term[0] = term{left: factor{weights: bytesOf(z)}, right: right, depth: words}
-	return halves{v: c.v, terms: w.term[:], m: z.rows, depth: words, h: half(words)}
+	return term{left: factor{weights: bytesOf(z)}, right: right, depth: words}
 }
 
 // forwardHalves is forward for some pairs of panels.

@@ -69,6 +69,9 @@ type vectors struct {
 	// strassen are the loops of products of halves; nil where there are none.
 	strassen *strassenVectors
 
+	// pieces are the loops of products in pieces of bfloat16; nil where there are none.
+	pieces *pieceVectors
+
 	// blas computes large products; nil where there is none.
 	blas *blas
 

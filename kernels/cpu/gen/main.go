@@ -21,6 +21,8 @@ func main() {
 		optimizer()
 		peak()
 	}
+	isa = amx
+	pieces()
 	isa = avx2 // these have no wide form
 	quantised()
 	sumSquares64()

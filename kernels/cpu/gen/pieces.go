@@ -1,0 +1,385 @@
+package main
+
+import (
+	"encoding/binary"
+
+	"github.com/mmcloughlin/avo/attr"
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// amx is AVX-512 with a unit that multiplies tiles of bfloat16: of sixteen lines of 64 bytes.
+var amx = set{"amx", 16, func() VecVirtual { return ZMM() }}
+
+// The layout of packed pieces (../pieces.go), in bytes: 32 lines of 32 elements each.
+const (
+	lineBytes  = 64
+	tileBytes  = 16 * lineBytes
+	pieceBytes = 2 * tileBytes
+)
+
+// pieces is the product of matrices of float32 that are cut into pieces of bfloat16.
+func pieces() {
+	splitRow()
+	splitColumns("SplitColumns", 3)
+	splitColumns("SplitColumn", 1)
+	multiplyPieces()
+	peakPieces()
+}
+
+// split writes the pieces, so many, of two vectors: the pieces of a in the lower halves of words,
+// those of b in the upper ones. A piece is what is left, rounded to eight bits; the last one
+// needs no rounding.
+func split(a, b VecVirtual, n int, upper, round Register, place func(piece int) Mem) {
+	for i := range n {
+		hi, lo := b, ZMM()
+		if i < n-1 {
+			x, y := ZMM(), ZMM()
+			for _, v := range [][2]VecVirtual{{a, x}, {b, y}} {
+				VPADDD(round, v[0], v[1])
+				VPANDD(upper, v[1], v[1])
+			}
+			VSUBPS(x, a, a)
+			VSUBPS(y, b, b)
+			VPSRLD(Imm(16), x, lo)
+			hi = y
+			VPORD(hi, lo, lo)
+		} else {
+			VPSRLD(Imm(16), a, lo)
+			VPTERNLOGD(Imm(0xf8), upper, hi, lo) // lo | hi & upper
+		}
+		VMOVUPS(lo, place(i))
+	}
+}
+
+// splitConstants returns what split takes.
+func splitConstants() (upper, round Register) {
+	u, r := ZMM(), ZMM()
+	VMOVUPS(word(0xffff0000), u)
+	VMOVUPS(word(0x8000), r)
+	return u, r
+}
+
+// splitRow writes a line of each block of the left factor, zeros behind the row's end.
+func splitRow() {
+	declare("SplitRow", "func(dst, src *float32, k int)", "pieceVectors.splitRow")
+	dst, src, k := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("k"), GP64())
+	upper, round := splitConstants()
+	write := func(a, b VecVirtual) {
+		split(a, b, 3, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} })
+	}
+	Label("loop")
+	CMPQ(k, Imm(32))
+	JL(LabelRef("rest"))
+	a, b := isa.set(Mem{Base: src}), isa.set(Mem{Base: src, Disp: lineBytes})
+	write(a, b)
+	ADDQ(U32(3*pieceBytes), dst)
+	ADDQ(U32(2*lineBytes), src)
+	SUBQ(Imm(32), k)
+	JMP(LabelRef("loop"))
+	Label("rest")
+	TESTQ(k, k)
+	JZ(LabelRef("done"))
+	mask, m := GP64(), K()
+	MOVQ(U64(1<<32-1), mask)
+	BZHIQ(k, mask, mask)
+	a, b = ZMM(), ZMM()
+	KMOVW(mask.As32(), m)
+	VMOVUPS_Z(Mem{Base: src}, m, a)
+	SHRQ(Imm(16), mask)
+	KMOVW(mask.As32(), m)
+	VMOVUPS_Z(Mem{Base: src, Disp: lineBytes}, m, b)
+	write(a, b)
+	Label("done")
+	end()
+}
+
+// splitColumns writes half of the lines of each block of the right factor: of depths p and
+// 16+p.
+func splitColumns(name string, n int) {
+	declare(name, "func(dst, src *float32, row, blocks int)", "pieceVectors.splitColumns for as many pieces")
+	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
+	row, blocks := Load(Param("row"), GP64()), Load(Param("blocks"), GP64())
+	SHLQ(Imm(2), row)
+	upper, round := splitConstants()
+	later, half, lines := GP64(), GP64(), GP64()
+	MOVQ(row, half)
+	SHLQ(Imm(4), half)
+	Label("block")
+	LEAQ(Mem{Base: src, Index: half, Scale: 1}, later)
+	MOVQ(U32(16), lines)
+	Label("line")
+	split(isa.set(Mem{Base: src}), isa.set(Mem{Base: later}), n, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} })
+	ADDQ(row, src)
+	ADDQ(row, later)
+	ADDQ(Imm(lineBytes), dst)
+	DECQ(lines)
+	JNZ(LabelRef("line"))
+	ADDQ(half, src)
+	ADDQ(U32(uint32(n*pieceBytes-tileBytes)), dst)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	end()
+}
+
+// Tiles of the unit: four of the result, two of either factor.
+const (
+	sumTiles   = 0
+	leftTiles  = 4
+	rightTiles = 6
+)
+
+// multiplyPieces goes down the groups of the left factor, 32 rows each, with 32 columns of the right
+// one. The small products of a block come first. From one to the next, one factor stays.
+// Sums of a group lie aside until the next group's products, beside which they go to C.
+func multiplyPieces() {
+	declare("Multiply", "func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add, stream bool)", "pieceVectors.multiply")
+	p := &unitLoop{m: R11, left: RDI, right: RSI, count: RCX, sums: RBX, rows: RDX, c: R9, ldc: R8, ahead: R12, line: R13}
+	Load(Param("m"), p.m)
+	Load(Param("left"), p.left)
+	Load(Param("c"), p.c)
+	Load(Param("ldc"), p.ldc)
+	SHLQ(Imm(2), p.ldc)
+	p.setAhead()
+	MOVQ(U32(lineBytes), p.line)
+	configure()
+	p.setMasks()
+	XORL(p.rows.As32(), p.rows.As32())
+
+	Label("group")
+	Load(Param("right"), p.right)
+	for t := range 4 {
+		clearTile(sumTiles + t)
+	}
+	p.blocks("one", 1, [][2]int{{2, 0}, {1, 0}, {0, 0}})
+	p.blocks("three", 3, [][2]int{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}})
+	p.finish("last")
+	Load(Param("sums"), p.sums)
+	MOVQ(U32(2*lineBytes), p.count)
+	for t := range 4 {
+		storeTile(sumTiles+t, memory(p.sums, p.count, t/2*2*tileBytes+t%2*lineBytes))
+	}
+	MOVQ(U32(32), p.rows)
+	CMPQ(p.m, p.rows)
+	CMOVQLT(p.m, p.rows)
+	SUBQ(Imm(32), p.m)
+	JG(LabelRef("group"))
+	p.finish("end")
+	release()
+	SFENCE() // stores past the caches are not in order with those that tell other threads of them
+	end()
+}
+
+// unitLoop is the state of multiplyPieces: rows of C from c on still have to come from sums.
+type unitLoop struct {
+	m, left, right, count, sums, rows, c, ldc, ahead, line GPPhysical
+}
+
+// setAhead finds what follows the blocks of the right factor.
+func (p *unitLoop) setAhead() {
+	Load(Param("three"), p.ahead)
+	LEAQ(Mem{Base: p.ahead, Index: p.ahead, Scale: 2}, p.ahead)
+	ADDQ(place("one"), p.ahead)
+	IMUL3Q(U32(pieceBytes), p.ahead, p.ahead)
+	ADDQ(place("right"), p.ahead)
+}
+
+// The masks: columns that there are, those again, and of both the ones with old values.
+var existing, addedTo = []Register{K1, K2}, []Register{K3, K4}
+
+func (p *unitLoop) setMasks() {
+	Load(Param("n"), p.count)
+	MOVQ(U64(1<<32-1), p.sums)
+	BZHIQ(p.count, p.sums, p.sums)
+	XORL(p.rows.As32(), p.rows.As32())
+	CMPB(place("add"), Imm(0))
+	CMOVQNE(p.sums, p.rows)
+	for i := range existing {
+		KMOVW(p.sums.As32(), existing[i])
+		KMOVW(p.rows.As32(), addedTo[i])
+		SHRQ(Imm(cols), p.sums)
+		SHRQ(Imm(cols), p.rows)
+	}
+}
+
+// blocks multiplies pairs of pieces of so many blocks.
+func (p *unitLoop) blocks(count string, pieces int, pairs [][2]int) {
+	label := func(name string) string { return count + "_" + name }
+	Load(Param(count), p.count)
+	TESTQ(p.count, p.count)
+	JZ(LabelRef(label("done")))
+	Label(label("block"))
+	// The vectors' unit goes to sleep without work, and to wake it for the sums, which it
+	// stores, would take a thousand cycles.
+	VPXORD(Z0, Z0, Z0)
+	VADDPS(Z0, Z0, Z0)
+	TESTQ(p.rows, p.rows)
+	JZ(LabelRef(label("multiply")))
+	p.row(label("first"))
+	JZ(LabelRef(label("multiply")))
+	p.row(label("second"))
+	Label(label("multiply"))
+	there := [2]int{-1, -1}
+	for _, pair := range pairs {
+		for range 2 {
+			PREFETCHT1(Mem{Base: p.ahead})
+			ADDQ(Imm(lineBytes), p.ahead)
+		}
+		for i, f := range []struct {
+			tiles int
+			at    Physical
+		}{{leftTiles, p.left}, {rightTiles, p.right}} {
+			for t := 0; t < 2 && pair[i] != there[i]; t++ {
+				loadTile(f.tiles+t, memory(f.at, p.line, pair[i]*pieceBytes+t*tileBytes))
+			}
+		}
+		for t := range 4 {
+			multiplyTiles(sumTiles+t, leftTiles+t/2, rightTiles+t%2)
+		}
+		there = pair
+	}
+	ADDQ(U32(3*pieceBytes), p.left)
+	ADDQ(U32(uint32(pieces*pieceBytes)), p.right)
+	DECQ(p.count)
+	JNZ(LabelRef(label("block")))
+	Label(label("done"))
+}
+
+// finish takes what rows are left to C.
+func (p *unitLoop) finish(label string) {
+	TESTQ(p.rows, p.rows)
+	JZ(LabelRef(label + "_done"))
+	Label(label)
+	p.row(label + "_row")
+	JNZ(LabelRef(label))
+	Label(label + "_done")
+}
+
+// row takes a row of sums to C: past the caches, of which C would take much from the factors, or
+// adds it. The flags tell whether others are left.
+func (p *unitLoop) row(label string) {
+	var v [2]VecVirtual
+	for i := range v {
+		v[i] = isa.set(Mem{Base: p.sums, Disp: i * lineBytes})
+	}
+	CMPB(place("stream"), Imm(0))
+	JNE(LabelRef(label + "_stream"))
+	for i := range v { // of eight rows later
+		PREFETCHT0(Mem{Base: p.c, Index: p.ldc, Scale: 8, Disp: i * lineBytes})
+	}
+	for i, x := range v {
+		old, at := ZMM(), Mem{Base: p.c, Disp: i * lineBytes}
+		VMOVUPS_Z(at, addedTo[i], old)
+		VADDPS(old, x, old)
+		VMOVUPS(old, existing[i], at)
+	}
+	JMP(LabelRef(label + "_written"))
+	Label(label + "_stream")
+	for i, x := range v {
+		VMOVNTPS(x, Mem{Base: p.c, Disp: i * lineBytes})
+	}
+	Label(label + "_written")
+	ADDQ(U32(2*lineBytes), p.sums)
+	ADDQ(p.ldc, p.c)
+	DECQ(p.rows)
+}
+
+// peakPieces does nothing but multiply.
+func peakPieces() {
+	declare("Products", "func(rounds int)", "vectors.peak: rounds of four independent products of tiles")
+	n := RCX
+	Load(Param("rounds"), n)
+	configure()
+	for t := range 8 {
+		clearTile(t)
+	}
+	Label("loop")
+	for t := range 4 {
+		multiplyTiles(sumTiles+t, leftTiles+t/2, rightTiles+t%2)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
+	release()
+	end()
+}
+
+// What avo and Go's assembler do not know is written in bytes (Intel's manual, volume 2): a VEX
+// prefix of three bytes, which tell operations of one number apart, the number, and the operands.
+const (
+	none      byte = 0
+	repeat    byte = 2
+	repeatNot byte = 3
+)
+
+// operand is what an instruction says of a tile, or of a place in memory.
+type operand struct {
+	x, b byte // the upper bits of its registers
+	code []byte
+}
+
+// tileOperand is a tile.
+func tileOperand(t int) operand { return operand{code: []byte{0xc0 | byte(t)}} }
+
+// memory is from base on, its lines index bytes apart where there is one.
+func memory(base, index Physical, disp int) operand {
+	i, b := byte(4), byte(base.PhysicalIndex()) // 4: none
+	if index != nil {
+		i = byte(index.PhysicalIndex())
+	}
+	return operand{i >> 3, b >> 3, binary.LittleEndian.AppendUint32([]byte{0x84, i&7<<3 | b&7}, uint32(disp))}
+}
+
+// unit writes an instruction of the unit, with a prefix, for a tile, another operand and a
+// third tile.
+func unit(prefix, operation byte, tile int, o operand, third int) {
+	code := []byte{0xc4, 0xe2 ^ o.x<<6 ^ o.b<<5, 0x78 ^ byte(third)<<3 | prefix, operation, o.code[0] | byte(tile)<<3}
+	for _, b := range append(code, o.code[1:]...) {
+		Instruction(&ir.Instruction{Opcode: "BYTE", Operands: []Op{Imm(uint64(b))}})
+	}
+}
+
+// multiplyTiles adds the product of two tiles to a third.
+func multiplyTiles(sum, left, right int) { unit(repeat, 0x5c, sum, tileOperand(left), right) }
+
+func clearTile(t int) { unit(repeatNot, 0x49, t, tileOperand(0), 0) }
+
+func loadTile(t int, m operand) { unit(repeatNot, 0x4b, t, m, 0) }
+
+func storeTile(t int, m operand) { unit(repeat, 0x4b, t, m, 0) }
+
+// configure gives all tiles their size; release lets the system forget them.
+func configure() {
+	LEAQ(tileSizes(), RAX)
+	unit(none, 0x49, 0, memory(RAX, nil, 0), 0)
+}
+
+func release() { unit(none, 0x49, 0, tileOperand(0), 0) }
+
+// tileSizes returns the sizes of eight tiles of sixteen lines.
+func tileSizes() Mem {
+	if sizes == nil {
+		m := GLOBL("tile_sizes", attr.RODATA|attr.NOPTR)
+		DATA(0, U64(1)) // the palette
+		DATA(8, U64(0))
+		DATA(16, U64(equal(4, 16, lineBytes)))
+		DATA(24, U64(equal(4, 16, lineBytes)))
+		DATA(32, U64(0))
+		DATA(40, U64(0))
+		DATA(48, U64(equal(8, 8, 16)))
+		DATA(56, U64(0))
+		sizes = &m
+	}
+	return *sizes
+}
+
+var sizes *Mem
+
+// equal returns n equal numbers of so many bits.
+func equal(n, bits int, x uint64) (all uint64) {
+	for range n {
+		all = all<<bits | x
+	}
+	return all
+}

@@ -1,0 +1,248 @@
+package cpu
+
+import (
+	"slices"
+	"unsafe"
+
+	"graft/kernels"
+)
+
+// Products of float32 on a unit that multiplies matrices of bfloat16, sixteen times as fast
+// as vectors do float32. Three bfloat16 have the 24 bits of a float32: x = x1 + x2 + x3, each what is
+// left, rounded to eight bits. Their products are exact in float32, in which the unit adds them up.
+// Of the nine the six largest count: without x2·y3, x3·y2 and x3·y3 at most 2^-25 of a product
+// is missing, less than by rounding it (Henry, Tang and Heinecke, 2019). A weight that is stored in bfloat16
+// is one piece, so that three products are all.
+//
+// Both factors are packed in blocks of blockDepth, piece after piece, of lines of a block of one
+// row or of 16 columns: depths p and 16+p side by side. A panel of the right factor
+// goes by groups of rows whose pieces stay in the second cache.
+
+const (
+	groupRows  = 32
+	panelCols  = 2 * tileCols
+	blockDepth = 32
+	lineWords  = blockDepth / 2              // float32 that a line takes
+	pieceWords = groupRows * lineWords       // of one piece of a block of either factor
+	mostPieces = 3                           // the left factor has them always
+	leftBlock  = mostPieces * pieceWords     // of a group of rows
+	leftCache  = 1280 << 10 / 4              // of what a task packs of the left factor
+	mostBlocks = 32                          // of the depth at a time, so that few panels are read for each group
+	rightCache = packBudget * mostPieces / 2 // of what is packed of the right factor at a time
+)
+
+// pieceVectors are an instruction set's loops for it.
+type pieceVectors struct {
+	// splitRow packs a row of the left factor, of k elements: its line of each piece of each block.
+	splitRow func(dst, src *float32, k int)
+	// splitColumns packs 16 columns of so many blocks of the right factor, whose depths are
+	// row elements apart, in as many pieces as the index says.
+	splitColumns [mostPieces + 1]func(dst, src *float32, row, blocks int)
+	// multiply computes m rows by n columns of a panel, plus the old ones where add is set: sums
+	// of blocks whose right factors have one piece, and then of those that have three. It takes
+	// sumWords of memory. What it does not add to may go past the caches, if whole panels have whole
+	// lines. Meanwhile it asks for what follows the right factor.
+	multiply func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add, stream bool)
+}
+
+// takes says whether a product is large enough to be computed so.
+func (x *pieceVectors) takes(m, n, depth int) bool {
+	return x != nil && m >= groupRows/2 && n > fewCols && depth >= blockDepth
+}
+
+// pieceBlocks returns how many blocks the depth of a term takes.
+func (t *term) pieceBlocks() int { return ceil(t.depth, blockDepth) }
+
+// pieces returns how many pieces the right factor of a term has.
+func (t *term) pieces() int {
+	if t.right.dtype == kernels.BF16 && t.right.scale == 1 {
+		return 1
+	}
+	return mostPieces
+}
+
+// pieced is a sum of products in pieces: of so many blocks, the first ones with one piece.
+type pieced struct {
+	v      *vectors
+	terms  []term
+	blocks int
+	one    int
+}
+
+// newPieced puts the terms in order: those with one piece first.
+func newPieced(v *vectors, terms []term) pieced {
+	slices.SortStableFunc(terms, func(a, b term) int { return a.pieces() - b.pieces() })
+	x := pieced{v: v, terms: terms}
+	for i := range terms {
+		t := &terms[i]
+		x.blocks += t.pieceBlocks()
+		if t.pieces() == 1 {
+			x.one += t.pieceBlocks()
+		}
+	}
+	return x
+}
+
+// at returns how many of the blocks before the b-th, of a panel of the right factor, have one piece, and what
+// they and the others take.
+func (x *pieced) at(b int) int { return pieceWords * (min(b, x.one) + mostPieces*max(0, b-x.one)) }
+
+// between returns how many of blocks b to b+n have one piece, and how many have three.
+func (x *pieced) between(b, n int) (one, three int) {
+	one = min(max(0, x.one-b), n)
+	return one, n - one
+}
+
+// eachBlocks calls f for every term with a part in blocks b to b+n: n blocks, from its own
+// depth `first` on, at the at-th of the range.
+func (x *pieced) eachBlocks(b, n int, f func(t *term, first, at, n int)) {
+	start := 0
+	for i := range x.terms {
+		t := &x.terms[i]
+		from, to := max(b, start), min(b+n, start+t.pieceBlocks())
+		if from < to {
+			f(t, (from-start)*blockDepth, from-b, to-from)
+		}
+		start += t.pieceBlocks()
+	}
+}
+
+// packLeft packs blocks b to b+n of m rows from i on.
+func (x *pieced) packLeft(dst []float32, b, n, i, m int) {
+	x.eachBlocks(b, n, func(t *term, first, at, part int) {
+		k := min(part*blockDepth, t.depth-first)
+		for r := range m {
+			line := dst[(r/groupRows*n+at)*leftBlock+r%groupRows*lineWords:]
+			x.v.pieces.splitRow(&line[0], &floats(t.left.at(i+r, first))[0], k)
+		}
+	})
+}
+
+// packRight packs blocks b to b+n of columns j to j+count, at most panelCols, in memory for all of a panel.
+func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) {
+	x.eachBlocks(b, n, func(t *term, first, at, part int) {
+		d, pieces := dst[x.at(b+at)-x.at(b):], t.pieces()
+		k := min(part*blockDepth, t.depth-first)
+		panel := part * blockDepth * tileCols
+		packRight(w, x.v, spare, panel, t.right, j, count, first, k)
+		for half := range panelCols / tileCols {
+			d, s := d[half*pieceWords/2:], spare[half*panel:][:panel]
+			if half*tileCols >= count {
+				clear(s)
+			}
+			clear(s[k*tileCols:])
+			x.v.pieces.splitColumns[pieces](&d[0], &s[0], tileCols, part)
+		}
+	})
+}
+
+// multiply computes m rows by n columns of a panel: blocks b to b+k. far says that C is not needed
+// soon.
+func (x *pieced) multiply(m, n, b, k int, left, right, sums, c []float32, ldc int, add, far bool) {
+	one, three := x.between(b, k)
+	stream := far && !add && n == panelCols && ldc%lineWords == 0 && uintptr(unsafe.Pointer(&c[0]))%64 == 0
+	x.v.pieces.multiply(m, n, &left[0], &right[0], one, three, &sums[0], &c[0], ldc, add, stream)
+}
+
+// inPieces is a gemm in pieces.
+type inPieces gemm
+
+// pieceDepth returns how many blocks are multiplied at a time.
+func pieceDepth(blocks int) int { return ceil(blocks, max(1, ceil(blocks, mostBlocks))) }
+
+// pieceGroups returns how many groups of rows a task has, at most.
+func pieceGroups(blocks int) int { return max(2, leftCache/leftBlock/pieceDepth(blocks)) }
+
+// pieceCols returns how many columns are packed at a time.
+func pieceCols(n, blocks int) int {
+	return min(ceil(n, panelCols), max(8, rightCache/(mostPieces*pieceWords)/blocks)) * panelCols
+}
+
+// pieceSpare is what packRight takes for so many blocks.
+func pieceSpare(blocks int) int { return blocks * blockDepth * panelCols }
+
+const sumWords = groupRows * panelCols
+
+// piecesNeed is the memory of a product with so many blocks.
+func piecesNeed(m, n, blocks int) need {
+	depth := pieceDepth(blocks)
+	return need{
+		shared:  pieceCols(n, blocks) * blocks * mostPieces * pieceWords / panelCols,
+		private: max(sumWords+min(ceil(m, groupRows), pieceGroups(blocks))*depth*leftBlock, pieceSpare(depth)),
+	}
+}
+
+func (g *inPieces) run(p *pool, mem []float32) {
+	g.pieced = newPieced(g.v, g.terms)
+	x := &g.pieced
+	g.packB = mem
+	cols := pieceCols(g.n, x.blocks)
+	for g.j0 = 0; g.j0 < g.n; g.j0 += cols {
+		g.nb = min(cols, g.n-g.j0)
+		g.cuts = equal(g.cuts[:0], ceil(g.m, groupRows), pieceGroups(x.blocks), len(p.workers))
+		g.over = min(ceil(len(p.workers), len(g.cuts)-1), ceil(g.nb, panelCols))
+		tasks := ceil(g.nb, panelCols) * ceil(x.blocks, pieceDepth(x.blocks))
+		if g.m*g.nb*g.depth < smallWork {
+			p.inline((*piecesPack)(g), tasks)
+			p.inline((*piecesMultiply)(g), (*gemm)(g).tasks())
+			continue
+		}
+		p.run((*piecesPack)(g), tasks)
+		p.run((*piecesMultiply)(g), (*gemm)(g).tasks())
+	}
+}
+
+// equal cuts n into nearly equal ranges of at most `most`, as many for each thread.
+func equal(cuts []int, n, most, threads int) []int {
+	parts := min(n, ceil(ceil(n, threads), most)*threads)
+	for i := range parts {
+		from, _ := portion(n, parts, i)
+		cuts = append(cuts, from)
+	}
+	return append(cuts, n)
+}
+
+// panel returns blocks b to b+n of a packed panel. What is multiplied together lies together.
+func (g *inPieces) panel(panel, b, n int) []float32 {
+	x := &g.pieced
+	size := x.at(b+n) - x.at(b)
+	return g.packB[ceil(g.nb, panelCols)*x.at(b)+panel*size:][:size]
+}
+
+// piecesPack packs some blocks of a panel of the right factor.
+type piecesPack inPieces
+
+func (g *piecesPack) do(w *worker, task int) {
+	x := &g.pieced
+	panels, depth := ceil(g.nb, panelCols), pieceDepth(x.blocks)
+	panel, b := task%panels, task/panels*depth
+	n := min(depth, x.blocks-b)
+	x.packRight(w, (*inPieces)(g).panel(panel, b, n), w.private, b, n, g.j0+panel*panelCols, min(panelCols, g.nb-panel*panelCols))
+}
+
+// piecesMultiply computes one rectangle of C.
+type piecesMultiply inPieces
+
+func (g *piecesMultiply) do(w *worker, task int) {
+	x := &g.pieced
+	i, j := task/g.over, task%g.over
+	p0, p1 := portion(ceil(g.nb, panelCols), g.over, j)
+	row, col := g.cuts[i]*groupRows, p0*panelCols
+	m, n := min(g.cuts[i+1]*groupRows, g.m)-row, min(p1*panelCols, g.nb)-col
+	add := g.add
+	if g.base.present() || g.bias != nil {
+		(*gemmMultiply)(g).start(row, m, g.j0+col, n)
+		add = true
+	}
+	mem := w.private
+	sums, depth := take(&mem, sumWords), pieceDepth(x.blocks)
+	for b := 0; b < x.blocks; b += depth {
+		k := min(depth, x.blocks-b)
+		x.packLeft(mem, b, k, row, m)
+		for p := p0; p < p1; p++ {
+			at := p * panelCols
+			c := g.c[row*g.ldc+g.j0+at:]
+			x.multiply(m, min(panelCols, g.nb-at), b, k, mem, (*inPieces)(g).panel(p, b, k), sums, c, g.ldc, add || b > 0, true)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package cpu
+
+import "graft/kernels"
+
+// Cross entropy with products in pieces (pieces.go): as in crossentropy.go, but that a block of
+// logits is made and used so. What is packed for a run of words lies in the order in which it is read: the
+// panels of the logits, and for each term those of its gradient.
+
+const (
+	runBlocks = 8                      // of the product of a run's logits with W
+	runWords  = runBlocks * blockDepth // of a block of logits
+)
+
+// lossPieces is what a crossEntropy has for it.
+type lossPieces struct {
+	logits pieced
+	panels int       // that are packed for a run
+	size   int       // of them
+	pack   []float32 // [runs]
+	cuts   []int     // groups of rows where tasks start, and their end
+}
+
+// lossGroups returns how many groups of rows a task has, at most.
+func lossGroups(blocks int) int {
+	return max(2, leftCache/((blocks+runBlocks)*leftBlock+groupRows*runWords))
+}
+
+// runSize returns the elements that are packed for a run of words.
+func runSize(blocks, gradCols int) int {
+	return mostPieces * pieceWords * (runWords/panelCols*blocks + runBlocks*gradCols)
+}
+
+// runsAtOnce returns how many runs are packed at a time.
+func runsAtOnce(size, vocab int) int { return max(1, min(rightCache/size, ceil(vocab, runWords))) }
+
+// lossSizes returns the blocks of the depth of the logits, and the panels of all gradients.
+func lossSizes(terms []kernels.HeadTerm) (blocks, panels int) {
+	for _, t := range terms {
+		blocks += ceil(t.X.Cols, blockDepth)
+		if t.DX != nil {
+			panels += ceil(t.X.Cols, panelCols)
+		}
+	}
+	return blocks, panels
+}
+
+func lossPiecesNeed(o *kernels.CrossEntropy, n, vocab int) need {
+	blocks, panels := lossSizes(o.Terms)
+	size, groups := runSize(blocks, panels), min(ceil(n, groupRows), lossGroups(blocks))
+	return need{
+		shared:  runsAtOnce(size, vocab) * size,
+		private: max(sumWords+groups*((blocks+runBlocks)*leftBlock+groupRows*runWords)+runWords, pieceSpare(max(blocks, runBlocks))),
+	}
+}
+
+// lossPieces takes all words into the sums of all rows.
+func (b *Backend) lossPieces(c *crossEntropy, o *kernels.CrossEntropy, mem []float32) {
+	x := &c.pieces
+	x.logits = newPieced(c.v, c.logit)
+	_, panels := lossSizes(o.Terms)
+	x.panels, x.size = runWords/panelCols+panels, runSize(x.logits.blocks, panels)
+	x.pack = mem
+	x.cuts = equal(x.cuts[:0], ceil(c.n, groupRows), lossGroups(x.logits.blocks), len(b.pool.workers))
+	for step := runsAtOnce(x.size, c.vocab) * runWords; c.words0 < c.vocab; c.words0 += step {
+		c.wordsN = min(step, c.vocab-c.words0)
+		c.run(b.pool, lossPackRuns, ceil(c.wordsN, runWords)*x.panels)
+		c.run(b.pool, lossForwardPieces, len(x.cuts)-1)
+	}
+}
+
+// packRuns packs a panel of a run of words, for the logits or for a term's gradient.
+func (c *crossEntropy) packRuns(w *worker, task int) {
+	const logitPanels = runWords / panelCols
+	x := &c.pieces
+	run, panel := task/x.panels, task%x.panels
+	words := min(runWords, c.wordsN-run*runWords)
+	mem := x.pack[run*x.size:]
+	if panel < logitPanels {
+		if from := panel * panelCols; from < words {
+			x.logits.packRight(w, x.logitPanel(mem, panel), w.private, 0, x.logits.blocks, c.words0+run*runWords+from, min(panelCols, words-from))
+		}
+		return
+	}
+	panel -= logitPanels
+	mem = x.logitPanel(mem, logitPanels)
+	for i := range c.terms {
+		t := &c.terms[i]
+		if !t.dx.present() {
+			continue
+		}
+		g := c.gradient(w, t, matrix{}, c.words0+run*runWords, words)
+		n := ceil(t.x.cols, panelCols)
+		if panel < n {
+			g.packRight(w, mem[panel*g.at(g.blocks):], w.private, 0, g.blocks, panel*panelCols, min(panelCols, t.x.cols-panel*panelCols))
+			return
+		}
+		panel, mem = panel-n, mem[n*g.at(g.blocks):]
+	}
+}
+
+// logitPanel returns what is packed of a run from a panel of the logits on.
+func (x *lossPieces) logitPanel(run []float32, panel int) []float32 {
+	return run[panel*x.logits.at(x.logits.blocks):]
+}
+
+// gradient is z·W for a run of words; the worker has its only term.
+func (c *crossEntropy) gradient(w *worker, t *headTerm, z matrix, word0, words int) pieced {
+	w.term[0] = c.gradTerm(t, z, word0, words)
+	return newPieced(c.v, w.term[:])
+}
+
+// forwardPieces is forward for some groups of rows.
+func (c *crossEntropy) forwardPieces(w *worker, task int) {
+	x := &c.pieces
+	l := &x.logits
+	groups, first := x.cuts[task+1]-x.cuts[task], x.cuts[task]*groupRows
+	n := min(groups*groupRows, c.n-first)
+	mem := w.private
+	sums, z, capped := take(&mem, sumWords), take(&mem, groups*groupRows*runWords), take(&mem, runWords)
+	left := take(&mem, groups*l.blocks*leftBlock)
+	for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
+		l.packLeft(left[groups*b*leftBlock:], b, min(k, l.blocks-b), first, n)
+	}
+	for run := 0; run*runWords < c.wordsN; run++ {
+		word0, words := c.words0+run*runWords, min(runWords, c.wordsN-run*runWords)
+		right := x.pack[run*x.size:]
+		for j := 0; j < words; j += panelCols {
+			x.multiplyLogits(n, min(panelCols, words-j), groups, left, x.logitPanel(right, j/panelCols), sums, z[j:])
+		}
+		c.capRows(z, runWords, n, words)
+		for i := range n {
+			c.soften(z[i*runWords:][:words], capped[:words], first+i, word0)
+		}
+		right = x.logitPanel(right, runWords/panelCols)
+		for i := range c.terms {
+			t := &c.terms[i]
+			if !t.dx.present() {
+				continue
+			}
+			g := c.gradient(w, t, matrix{z, n, words, runWords}, word0, words)
+			g.packLeft(mem, 0, g.blocks, 0, n)
+			for j := 0; j < t.x.cols; j += panelCols {
+				g.multiply(n, min(panelCols, t.x.cols-j), 0, g.blocks, mem, right, sums, t.dx.data[first*t.dx.stride+j:], t.dx.stride, word0 > 0, true)
+				right = right[g.at(g.blocks):]
+			}
+		}
+	}
+}
+
+// multiplyLogits computes a panel of logits, of all blocks of the depth.
+func (x *lossPieces) multiplyLogits(m, n, groups int, left, right, sums, z []float32) {
+	l := &x.logits
+	for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
+		l.multiply(m, n, b, min(k, l.blocks-b), left[groups*b*leftBlock:], right[l.at(b):], sums, z, runWords, b > 0, false)
+	}
+}
