@@ -125,11 +125,11 @@ func outputs(op kernels.Op) (out []*kernels.Tensor) {
 }
 
 // setsFor returns all instruction sets, and for products those with a library, with the
-// micro-tiles of other processors, and those that cut all of them into halves.
+// micro-tiles of other processors, and those that cut all of them into halves, or into pieces.
 func setsFor(op kernels.Op) []*vectors {
 	switch op.(type) {
 	case *kernels.Product, *kernels.WeightGrad, *kernels.CrossEntropy:
-		return slices.Concat(available(), libraries(), otherwiseTiled(), halving())
+		return slices.Concat(available(), libraries(), otherwiseTiled(), halving(), []*vectors{goInPieces()})
 	}
 	return available()
 }
@@ -524,7 +524,7 @@ func TestRunAllocatesNothing(t *testing.T) {
 	for i := range ops {
 		ops[i] = narrow(ops[i])
 	}
-	for _, v := range append(halving(), choose("")) {
+	for _, v := range append(append(halving(), piecing()...), choose("")) {
 		allocatesNothing(t, v, ops)
 	}
 	silent := withBLAS(plain, "", &blas{words: 1 << 10, rows: 16,

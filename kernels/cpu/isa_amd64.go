@@ -89,7 +89,7 @@ func halvedRows(each int) int {
 // amx is AVX-512 with a unit for matrices of bfloat16.
 var amx = withPieces(avx512, pieceVectors{
 	splitRow:     amxSplitRow,
-	splitColumns: [...]func(dst, src *float32, row, blocks int){1: amxSplitColumn, 3: amxSplitColumns},
+	splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 3: amxSplitColumns},
 	multiply:     amxMultiply,
 })
 

@@ -16655,26 +16655,27 @@ DATA word_00008000<>+56(SB)/4, $0x00008000
 DATA word_00008000<>+60(SB)/4, $0x00008000
 GLOBL word_00008000<>(SB), RODATA|NOPTR, $64
 
-// func amxSplitColumns(dst *float32, src *float32, row int, blocks int)
+// func amxSplitColumns(dst *float32, src *float32, row int, later int, blocks int, apart int)
 // Requires: AVX, AVX512F
-TEXT ·amxSplitColumns(SB), NOSPLIT|NOFRAME, $0-32
+TEXT ·amxSplitColumns(SB), NOSPLIT|NOFRAME, $0-48
 	MOVQ    dst+0(FP), AX
 	MOVQ    src+8(FP), CX
 	MOVQ    row+16(FP), DX
-	MOVQ    blocks+24(FP), BX
+	MOVQ    blocks+32(FP), BX
+	MOVQ    apart+40(FP), SI
+	MOVQ    later+24(FP), DI
 	SHLQ    $0x02, DX
+	SHLQ    $0x02, DI
+	SHLQ    $0x02, SI
 	VMOVUPS word_ffff0000<>+0(SB), Z0
 	VMOVUPS word_00008000<>+0(SB), Z1
-	MOVQ    DX, DI
-	SHLQ    $0x04, DI
 
 block:
-	LEAQ (CX)(DI*1), SI
 	MOVQ $0x00000010, R8
 
 line:
 	VMOVUPS    (CX), Z2
-	VMOVUPS    (SI), Z3
+	VMOVUPS    (CX)(DI*1), Z3
 	VPADDD     Z1, Z2, Z4
 	VPANDD     Z0, Z4, Z4
 	VPADDD     Z1, Z3, Z5
@@ -16697,46 +16698,45 @@ line:
 	VPTERNLOGD $0xf8, Z0, Z3, Z2
 	VMOVUPS    Z2, 4096(AX)
 	ADDQ       DX, CX
-	ADDQ       DX, SI
 	ADDQ       $0x40, AX
 	DECQ       R8
 	JNZ        line
-	ADDQ       DI, CX
+	ADDQ       SI, CX
 	ADDQ       $0x00001400, AX
 	DECQ       BX
 	JNZ        block
 	VZEROUPPER
 	RET
 
-// func amxSplitColumn(dst *float32, src *float32, row int, blocks int)
+// func amxSplitColumn(dst *float32, src *float32, row int, later int, blocks int, apart int)
 // Requires: AVX, AVX512F
-TEXT ·amxSplitColumn(SB), NOSPLIT|NOFRAME, $0-32
+TEXT ·amxSplitColumn(SB), NOSPLIT|NOFRAME, $0-48
 	MOVQ    dst+0(FP), AX
 	MOVQ    src+8(FP), CX
 	MOVQ    row+16(FP), DX
-	MOVQ    blocks+24(FP), BX
+	MOVQ    blocks+32(FP), BX
+	MOVQ    apart+40(FP), SI
+	MOVQ    later+24(FP), DI
 	SHLQ    $0x02, DX
+	SHLQ    $0x02, DI
+	SHLQ    $0x02, SI
 	VMOVUPS word_ffff0000<>+0(SB), Z0
 	VMOVUPS word_00008000<>+0(SB), Z1
-	MOVQ    DX, DI
-	SHLQ    $0x04, DI
 
 block:
-	LEAQ (CX)(DI*1), SI
 	MOVQ $0x00000010, R8
 
 line:
 	VMOVUPS    (CX), Z1
-	VMOVUPS    (SI), Z2
+	VMOVUPS    (CX)(DI*1), Z2
 	VPSRLD     $0x10, Z1, Z1
 	VPTERNLOGD $0xf8, Z0, Z2, Z1
 	VMOVUPS    Z1, (AX)
 	ADDQ       DX, CX
-	ADDQ       DX, SI
 	ADDQ       $0x40, AX
 	DECQ       R8
 	JNZ        line
-	ADDQ       DI, CX
+	ADDQ       SI, CX
 	ADDQ       $0x00000400, AX
 	DECQ       BX
 	JNZ        block

@@ -293,10 +293,10 @@ func avx512FMA(rounds int)
 func amxSplitRow(dst *float32, src *float32, k int)
 
 // amxSplitColumns is pieceVectors.splitColumns for as many pieces.
-func amxSplitColumns(dst *float32, src *float32, row int, blocks int)
+func amxSplitColumns(dst *float32, src *float32, row int, later int, blocks int, apart int)
 
 // amxSplitColumn is pieceVectors.splitColumns for as many pieces.
-func amxSplitColumn(dst *float32, src *float32, row int, blocks int)
+func amxSplitColumn(dst *float32, src *float32, row int, later int, blocks int, apart int)
 
 // amxMultiply is pieceVectors.multiply.
 func amxMultiply(m int, n int, left *float32, right *float32, one int, three int, sums *float32, c *float32, ldc int, add bool, stream bool)

@@ -23,6 +23,7 @@ const (
 	panelCols  = 2 * tileCols
 	blockDepth = 32
 	lineWords  = blockDepth / 2              // float32 that a line takes
+	halfBlock  = blockDepth / 2 * tileCols   // elements of half of a block's depths
 	pieceWords = groupRows * lineWords       // of one piece of a block of either factor
 	mostPieces = 3                           // the left factor has them always
 	leftBlock  = mostPieces * pieceWords     // of a group of rows
@@ -35,9 +36,10 @@ const (
 type pieceVectors struct {
 	// splitRow packs a row of the left factor, of k elements: its line of each piece of each block.
 	splitRow func(dst, src *float32, k int)
-	// splitColumns packs 16 columns of so many blocks of the right factor, whose depths are
-	// row elements apart, in as many pieces as the index says.
-	splitColumns [mostPieces + 1]func(dst, src *float32, row, blocks int)
+	// splitColumns packs half of the lines of so many blocks, in as many pieces as the index says. The
+	// i-th line has sixteen elements from i·row on, and those that lie later elements behind them;
+	// blocks lie apart elements behind each other.
+	splitColumns [mostPieces + 1]func(dst, src *float32, row, later, blocks, apart int)
 	// multiply computes m rows by n columns of a panel, plus the old ones where add is set: sums
 	// of blocks whose right factors have one piece, and then of those that have three. It takes
 	// sumWords of memory. What it does not add to may go past the caches, if whole panels have whole
@@ -108,14 +110,43 @@ func (x *pieced) eachBlocks(b, n int, f func(t *term, first, at, n int)) {
 }
 
 // packLeft packs blocks b to b+n of m rows from i on.
-func (x *pieced) packLeft(dst []float32, b, n, i, m int) {
+func (x *pieced) packLeft(w *worker, dst []float32, b, n, i, m int) {
 	x.eachBlocks(b, n, func(t *term, first, at, part int) {
 		k := min(part*blockDepth, t.depth-first)
+		if t.left.along {
+			for p := 0; p < k; p += blockDepth {
+				for r := 0; r < m; r += groupRows {
+					x.packAlong(w, dst[(r/groupRows*n+at+p/blockDepth)*leftBlock:], &t.left, i+r, min(groupRows, m-r), first+p, min(blockDepth, k-p))
+				}
+			}
+			return
+		}
 		for r := range m {
 			line := dst[(r/groupRows*n+at)*leftBlock+r%groupRows*lineWords:]
 			x.v.pieces.splitRow(&line[0], &floats(t.left.at(i+r, first))[0], k)
 		}
 	})
+}
+
+// packAlong packs a block of a group of m rows that are columns in memory, of k depths from p on.
+func (x *pieced) packAlong(w *worker, dst []float32, f *factor, i, m, p, k int) {
+	mem := w.wide
+	turned, copied := take(&mem, groupRows*blockDepth), take(&mem, groupRows*blockDepth)
+	depths, stride := f.at(p, i), f.stride
+	if m < groupRows || k < blockDepth {
+		clear(copied)
+		for d := range k {
+			copy(copied[d*groupRows:], floats(f.at(p+d, i))[:m])
+		}
+		depths, stride = bytesOf(matrix{copied, blockDepth, groupRows, groupRows}).data, groupRows
+	}
+	const half = groupRows * tileCols // of the depths
+	for h := range 2 {
+		x.v.across[kernels.F32](&turned[h*half], &depths[4*h*tileCols*stride], 4*stride, groupRows, 1)
+	}
+	for rows := range 2 {
+		x.v.pieces.splitColumns[mostPieces](&dst[rows*pieceWords/2], &turned[rows*halfBlock], tileCols, half, 1, 0)
+	}
 }
 
 // packRight packs blocks b to b+n of columns j to j+count, at most panelCols, in memory for all of a panel.
@@ -131,7 +162,7 @@ func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) 
 				clear(s)
 			}
 			clear(s[k*tileCols:])
-			x.v.pieces.splitColumns[pieces](&d[0], &s[0], tileCols, part)
+			x.v.pieces.splitColumns[pieces](&d[0], &s[0], tileCols, halfBlock, part, halfBlock)
 		}
 	})
 }
@@ -238,7 +269,7 @@ func (g *piecesMultiply) do(w *worker, task int) {
 	sums, depth := take(&mem, sumWords), pieceDepth(x.blocks)
 	for b := 0; b < x.blocks; b += depth {
 		k := min(depth, x.blocks-b)
-		x.packLeft(mem, b, k, row, m)
+		x.packLeft(w, mem, b, k, row, m)
 		for p := p0; p < p1; p++ {
 			at := p * panelCols
 			c := g.c[row*g.ldc+g.j0+at:]

@@ -1,12 +1,127 @@
 package cpu
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"unsafe"
 
 	"graft/kernels"
+	"graft/kernels/kerneltest"
 )
+
+// piecing returns the instruction sets with products in pieces, and Go with loops that do the same,
+// so that all around them is tested everywhere.
+func piecing() (sets []*vectors) {
+	for _, v := range available() {
+		if v.pieces != nil {
+			sets = append(sets, v)
+		}
+	}
+	return append(sets, goInPieces())
+}
+
+func goInPieces() *vectors {
+	v := plain
+	v.name, v.pieces = "go in pieces", &goPieces
+	return &v
+}
+
+// goPieces is what the assembly does.
+var goPieces = pieceVectors{
+	splitRow: func(dst, src *float32, k int) {
+		to, from := unsafe.Slice(dst, ceil(k, blockDepth)*leftBlock), unsafe.Slice(src, k)
+		for block := 0; block*blockDepth < k; block++ {
+			var row [blockDepth]float32
+			copy(row[:], from[block*blockDepth:])
+			for i := range lineWords {
+				splitInto(to[block*leftBlock+i:], row[i], row[i+lineWords], mostPieces)
+			}
+		}
+	},
+	splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){
+		1: func(dst, src *float32, row, later, blocks, apart int) {
+			goSplitColumns(1, dst, src, row, later, blocks, apart)
+		},
+		3: func(dst, src *float32, row, later, blocks, apart int) {
+			goSplitColumns(3, dst, src, row, later, blocks, apart)
+		},
+	},
+	multiply: goMultiplyPieces,
+}
+
+func goSplitColumns(pieces int, dst, src *float32, row, later, blocks, apart int) {
+	at := func(p *float32, i int) *float32 { return (*float32)(unsafe.Add(unsafe.Pointer(p), 4*i)) }
+	for block := range blocks {
+		for line := range lineWords {
+			for i := range tileCols {
+				x := at(src, block*(tileCols*row+apart)+line*row+i)
+				to := at(dst, block*pieces*pieceWords+line*lineWords+i)
+				splitInto(unsafe.Slice(to, (pieces-1)*pieceWords+1), *x, *at(x, later), pieces)
+			}
+		}
+	}
+}
+
+// splitInto writes a word of each piece.
+func splitInto(dst []float32, a, b float32, pieces int) {
+	for i := range pieces {
+		piece := func(x *float32) uint32 {
+			bits := math.Float32bits(*x)
+			if i < pieces-1 {
+				bits += 0x8000
+			}
+			bits &= 0xffff0000
+			*x -= math.Float32frombits(bits)
+			return bits
+		}
+		x, y := piece(&a), piece(&b)
+		dst[i*pieceWords] = math.Float32frombits(x>>16 | y)
+	}
+}
+
+func goMultiplyPieces(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add, stream bool) {
+	if stream && (add || n != panelCols || ldc%lineWords != 0 || uintptr(unsafe.Pointer(c))%64 != 0) {
+		panic("not to go past the caches")
+	}
+	halves := func(word float32) (float32, float32) {
+		bits := math.Float32bits(word)
+		return math.Float32frombits(bits << 16), math.Float32frombits(bits & 0xffff0000)
+	}
+	a := unsafe.Slice(left, ceil(m, groupRows)*(one+three)*leftBlock)
+	b := unsafe.Slice(right, (one+mostPieces*three)*pieceWords)
+	out := unsafe.Slice(c, (m-1)*ldc+n)
+	for i := range m {
+		for j := range n {
+			var sum float32
+			at := 0
+			for block := range one + three {
+				pairs, size := [][2]int{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}, mostPieces
+				if block < one {
+					pairs, size = [][2]int{{2, 0}, {1, 0}, {0, 0}}, 1
+				}
+				for _, p := range pairs {
+					x := a[(i/groupRows*(one+three)+block)*leftBlock+p[0]*pieceWords+i%groupRows*lineWords:]
+					y := b[at+p[1]*pieceWords+j/tileCols*pieceWords/2+j%tileCols:]
+					for k := range lineWords {
+						x0, x1 := halves(x[k])
+						y0, y1 := halves(y[k*tileCols])
+						sum += x0 * y0
+						sum += x1 * y1
+					}
+				}
+				at += size * pieceWords
+			}
+			if add {
+				sum += out[i*ldc+j]
+			}
+			out[i*ldc+j] = sum
+		}
+	}
+}
 
 // TestPieces goes through incomplete groups, panels and blocks, several blocks of the depth at
 // a time, and terms with one piece and with three.
@@ -26,5 +141,104 @@ func TestPieces(t *testing.T) {
 			op.Add = op.Out
 		}
 		check(t, fmt.Sprint("product ", s, d), op, 5e-6)
+	}
+	for _, s := range [][3]int{{64, 64, 64}, {70, 131, 33}, {390, 65, 1100}} {
+		check(t, fmt.Sprint("weight gradient ", s),
+			&kernels.WeightGrad{DY: m.f("DY", s[2], s[0]), X: m.f("X", s[2], s[1]), DW: m.f("DW", s[0], s[1]), Scale: 0.7}, 5e-6)
+	}
+}
+
+func TestPiecesConformance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the suite is long under the race detector")
+	}
+	for _, v := range piecing() {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			b := &Backend{v: v, pool: newPool(2)}
+			defer b.Close()
+			kerneltest.Kinds(t, b, 5e-6, []string{"product", "weight_grad", "cross_entropy"}, func() bool { return false })
+		})
+	}
+}
+
+// TestSplit: pieces add up to what was split, and are the same in assembly.
+func TestSplit(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	const k = 3*blockDepth - 5
+	x := make([]float32, k)
+	for i := range x {
+		x[i] = math.Float32frombits(r.Uint32())
+		if e := math.Float32bits(x[i]) >> 23 & 255; e > 250 || e < 30 {
+			x[i] = float32(r.NormFloat64())
+		}
+	}
+	copy(x, []float32{0, float32(math.Copysign(0, -1)), 1, -1, 1 + 0x1p-23, 0x1.fffffep0, 0x1.ffff7ep9, 0x1.0101p-5})
+	for _, v := range piecing() {
+		rows := split(v, x, func(dst, src *float32) { v.pieces.splitRow(dst, src, k) })
+		for i, want := range x {
+			block, line := i/blockDepth, i%blockDepth%lineWords
+			var sum float64
+			for piece := range mostPieces {
+				bits := math.Float32bits(rows[block*leftBlock+piece*pieceWords+line])
+				if i%blockDepth < lineWords {
+					bits <<= 16
+				}
+				sum += float64(math.Float32frombits(bits &^ 0xffff))
+			}
+			if sum != float64(want) {
+				t.Errorf("%s: pieces of %g add up to %g", v.name, want, sum)
+			}
+		}
+		if want := split(v, x, func(dst, src *float32) { goPieces.splitRow(dst, src, k) }); !sameBits(rows, want) {
+			t.Errorf("%s: splits rows in another way", v.name)
+		}
+		for _, pieces := range []int{1, mostPieces} {
+			columns := func(p *pieceVectors) []float32 {
+				return split(v, x, func(dst, src *float32) { p.splitColumns[pieces](dst, src, 1, 20, 2, 3) })
+			}
+			if !sameBits(columns(v.pieces), columns(&goPieces)) {
+				t.Errorf("%s: splits columns into %d in another way", v.name, pieces)
+			}
+		}
+	}
+}
+
+// split has x split into memory with a margin.
+func split(_ *vectors, x []float32, f func(dst, src *float32)) []float32 {
+	dst := make([]float32, 4*leftBlock)
+	f(&dst[0], &slices.Clone(x)[0])
+	return dst
+}
+
+func sameBits(a, b []float32) bool {
+	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Float32bits(x) == math.Float32bits(y) })
+}
+
+// TestPiecesNotFinite: what is not a number, or is infinite, spoils its own row or column, and
+// no other.
+func TestPiecesNotFinite(t *testing.T) {
+	m := maker{rand.New(rand.NewPCG(5, 6))}
+	const n = 64
+	for _, v := range piecing() {
+		for _, bad := range []float32{float32(math.NaN()), math.Float32frombits(0x7fffffff), float32(math.Inf(1)), float32(math.Inf(-1)), math.MaxFloat32} {
+			op := narrow(&kernels.Product{Out: m.f("Out", n, n), Terms: []kernels.Term{{X: m.f("X", n, n), W: m.w(kernels.F32, n, n), Scale: 1}}}).(*kernels.Product)
+			view(op.Terms[0].X).row(20)[33] = bad
+			binary.LittleEndian.PutUint32(weightsOf(op.Terms[0].W).at(7, 3), math.Float32bits(bad))
+			b := &Backend{v: v, pool: newPool(2)}
+			if err := b.Run([]kernels.Op{op}, nil); err != nil {
+				t.Fatal(err)
+			}
+			b.Close()
+			out := view(op.Out)
+			for i := range n {
+				for j, y := range out.row(i) {
+					finite := !math.IsNaN(float64(y)) && !math.IsInf(float64(y), 0)
+					if spoilt := i == 20 || j == 7; finite == spoilt && (spoilt && bad != math.MaxFloat32 || !spoilt) {
+						t.Fatalf("%s, %g: element (%d, %d) is %g", v.name, bad, i, j, y)
+					}
+				}
+			}
+		}
 	}
 }

@@ -119,7 +119,7 @@ func (c *crossEntropy) forwardPieces(w *worker, task int) {
 	sums, z, capped := take(&mem, sumWords), take(&mem, groups*groupRows*runWords), take(&mem, runWords)
 	left := take(&mem, groups*l.blocks*leftBlock)
 	for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
-		l.packLeft(left[groups*b*leftBlock:], b, min(k, l.blocks-b), first, n)
+		l.packLeft(w, left[groups*b*leftBlock:], b, min(k, l.blocks-b), first, n)
 	}
 	for run := 0; run*runWords < c.wordsN; run++ {
 		word0, words := c.words0+run*runWords, min(runWords, c.wordsN-run*runWords)
@@ -138,7 +138,7 @@ func (c *crossEntropy) forwardPieces(w *worker, task int) {
 				continue
 			}
 			g := c.gradient(w, t, matrix{z, n, words, runWords}, word0, words)
-			g.packLeft(mem, 0, g.blocks, 0, n)
+			g.packLeft(w, mem, 0, g.blocks, 0, n)
 			for j := 0; j < t.x.cols; j += panelCols {
 				g.multiply(n, min(panelCols, t.x.cols-j), 0, g.blocks, mem, right, sums, t.dx.data[first*t.dx.stride+j:], t.dx.stride, word0 > 0, true)
 				right = right[g.at(g.blocks):]

@@ -20,6 +20,8 @@ func weightGradNeed(v *vectors, o *kernels.WeightGrad) need {
 		return thinGradNeed(v, n, depth)
 	case v.blas.takes(n, k, depth):
 		return need{}
+	case v.pieces.takes(n, k, depth):
+		return piecesNeed(n, k, ceil(depth, blockDepth))
 	}
 	return gemmNeed(n, k, depth)
 }
@@ -51,6 +53,11 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 	}
 	g := &b.gemm
 	*g = gemm{v: b.v, terms: append(g.terms[:0], t), cuts: g.cuts, depth: t.depth, m: dw.rows, n: dw.cols, c: dw.data, ldc: dw.stride, alpha: alpha, add: true}
+	if b.v.pieces.takes(g.m, g.n, g.depth) {
+		g.terms[0].right.scale = alpha
+		(*inPieces)(g).run(b.pool, mem)
+		return
+	}
 	g.run(b.pool, mem, 0)
 }
 

@@ -96,28 +96,26 @@ func splitRow() {
 	end()
 }
 
-// splitColumns writes half of the lines of each block of the right factor: of depths p and
-// 16+p.
+// splitColumns writes half of the lines of each block of a factor whose lines lie across: of elements
+// of two rows, which follow each other in blocks of sixteen.
 func splitColumns(name string, n int) {
-	declare(name, "func(dst, src *float32, row, blocks int)", "pieceVectors.splitColumns for as many pieces")
+	declare(name, "func(dst, src *float32, row, later, blocks, apart int)", "pieceVectors.splitColumns for as many pieces")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
-	row, blocks := Load(Param("row"), GP64()), Load(Param("blocks"), GP64())
-	SHLQ(Imm(2), row)
+	row, blocks, apart := Load(Param("row"), GP64()), Load(Param("blocks"), GP64()), Load(Param("apart"), GP64())
+	later, lines := Load(Param("later"), GP64()), GP64()
+	for _, r := range []Register{row, later, apart} {
+		SHLQ(Imm(2), r)
+	}
 	upper, round := splitConstants()
-	later, half, lines := GP64(), GP64(), GP64()
-	MOVQ(row, half)
-	SHLQ(Imm(4), half)
 	Label("block")
-	LEAQ(Mem{Base: src, Index: half, Scale: 1}, later)
 	MOVQ(U32(16), lines)
 	Label("line")
-	split(isa.set(Mem{Base: src}), isa.set(Mem{Base: later}), n, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} })
+	split(isa.set(Mem{Base: src}), isa.set(Mem{Base: src, Index: later, Scale: 1}), n, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} })
 	ADDQ(row, src)
-	ADDQ(row, later)
 	ADDQ(Imm(lineBytes), dst)
 	DECQ(lines)
 	JNZ(LabelRef("line"))
-	ADDQ(half, src)
+	ADDQ(apart, src)
 	ADDQ(U32(uint32(n*pieceBytes-tileBytes)), dst)
 	DECQ(blocks)
 	JNZ(LabelRef("block"))
