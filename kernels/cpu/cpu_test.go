@@ -129,7 +129,7 @@ func outputs(op kernels.Op) (out []*kernels.Tensor) {
 func setsFor(op kernels.Op) []*vectors {
 	switch op.(type) {
 	case *kernels.Product, *kernels.WeightGrad, *kernels.CrossEntropy:
-		return slices.Concat(available(), libraries(), otherwiseTiled(), halving(), []*vectors{goInPieces()})
+		return slices.Concat(available(), libraries(), otherwiseTiled(), halving(), piecing())
 	}
 	return available()
 }

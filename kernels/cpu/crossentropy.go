@@ -49,6 +49,8 @@ type crossEntropy struct {
 
 	halves lossHalves
 	pieces lossPieces
+
+	inPieces bool
 }
 
 type headTerm struct {
@@ -113,6 +115,10 @@ func crossEntropyNeed(v *vectors, o *kernels.CrossEntropy) need {
 		return n1
 	}
 	words := lossWordsAtOnce(depth, vocab)
+	if inPieces {
+		blocks, _ := lossSizes(o.Terms)
+		n1.private = max(n1.private, sumWords+ceil(lossRows*tileRows, groupRows)*blocks*leftBlock)
+	}
 	n1.private = max(n1.private, lossRows*tileRows*lossWords+lossWords+aligned(widest))
 	n1.shared += aligned(ceil(n, tileRows)*tileRows*depth) + aligned(words*depth)
 	for _, t := range o.Terms {
@@ -149,15 +155,16 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 		return
 	}
 
-	byHalves, inPieces := lossByHalves(c.v, o, c.n, c.vocab, c.depth), c.v.pieces.takes(c.n, c.vocab, c.depth)
-	if plainly(byHalves, inPieces, c.vocab, c.dw) {
+	byHalves := lossByHalves(c.v, o, c.n, c.vocab, c.depth)
+	c.inPieces = c.v.pieces.takes(c.n, c.vocab, c.depth)
+	if plainly(byHalves, c.inPieces, c.vocab, c.dw) {
 		mem = c.pack(mem)
 	}
 	c.words0 = 0
 	if byHalves {
 		b.lossHalves(c, mem)
 	}
-	if inPieces {
+	if c.inPieces {
 		b.lossPieces(c, o, mem)
 	}
 	if c.words0 < c.vocab || c.dw {
@@ -173,10 +180,17 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 		return
 	}
 	c.dx = false
-	for c.words0 = 0; c.words0 < c.vocab; c.words0 += lossWords {
-		c.wordsN = min(lossWords, c.vocab-c.words0)
-		panels := ceil(c.wordsN, tileCols)
-		c.run(b.pool, lossPackWords, panels)
+	step := lossWords
+	if c.inPieces {
+		step = runWords
+	}
+	for c.words0 = 0; c.words0 < c.vocab; c.words0 += step {
+		c.wordsN = min(step, c.vocab-c.words0)
+		if c.inPieces {
+			c.run(b.pool, lossPackRuns, ceil(c.wordsN, panelCols))
+		} else {
+			c.run(b.pool, lossPackWords, ceil(c.wordsN, tileCols))
+		}
 		c.run(b.pool, lossGrads, tasks)
 		c.run(b.pool, lossWeights, ceil(c.wordsN, tileRows))
 	}
@@ -421,7 +435,12 @@ func (c *crossEntropy) addTarget(w *worker, t *headTerm, dx []float32, word int,
 
 // gradients computes ∂loss/∂z of some rows for a block of words.
 func (c *crossEntropy) gradients(w *worker, first, n int) {
-	c.logits(w, c.grads[first*lossWords:], lossWords, first, n, 0, c.wordsN)
+	z := c.grads[first*lossWords:]
+	if c.inPieces {
+		c.logitsInPieces(w, z, lossWords, first, n)
+	} else {
+		c.logits(w, z, lossWords, first, n, 0, c.wordsN)
+	}
 	for i := first; i < first+n; i++ {
 		c.slopes(c.grads[i*lossWords:][:c.wordsN], w.private[:c.wordsN], i)
 	}

@@ -87,14 +87,16 @@ func halvedRows(each int) int {
 }
 
 // amx is AVX-512 with a unit for matrices of bfloat16.
-var amx = withPieces(avx512, pieceVectors{
-	splitRow:     amxSplitRow,
-	splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 3: amxSplitColumns},
-	multiply:     amxMultiply,
-})
+var amx = withPieces(avx512)
 
-func withPieces(v vectors, p pieceVectors) vectors {
-	v.name, v.pieces, v.strassen = "amx", &p, nil
+func withPieces(v vectors) vectors {
+	v.name, v.strassen = "amx", nil
+	v.pieces = &pieceVectors{
+		splitRow:     amxSplitRow,
+		splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 3: amxSplitColumns},
+		multiply:     amxMultiply,
+	}
+	v.pieces.least.rows, v.pieces.least.side, v.pieces.least.work = 16, 64, 1<<22
 	v.peak = func(rounds int) float64 {
 		const products = 6 // for one of float32
 		amxProducts(rounds)

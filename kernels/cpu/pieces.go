@@ -34,6 +34,9 @@ const (
 
 // pieceVectors are an instruction set's loops for it.
 type pieceVectors struct {
+	// least is what a product takes to be computed so, of rows, of columns and depth, and of
+	// multiply-adds: less is not worth to pad and pack.
+	least struct{ rows, side, work int }
 	// splitRow packs a row of the left factor, of k elements: its line of each piece of each block.
 	splitRow func(dst, src *float32, k int)
 	// splitColumns packs half of the lines of so many blocks, in as many pieces as the index says. The
@@ -47,9 +50,9 @@ type pieceVectors struct {
 	multiply func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add, stream bool)
 }
 
-// takes says whether a product is large enough to be computed so.
+// takes says whether a product is computed so.
 func (x *pieceVectors) takes(m, n, depth int) bool {
-	return x != nil && m >= groupRows/2 && n > fewCols && depth >= blockDepth
+	return x != nil && m >= x.least.rows && min(n, depth) >= x.least.side && m*n*depth >= x.least.work
 }
 
 // pieceBlocks returns how many blocks the depth of a term takes.

@@ -13,21 +13,21 @@ import (
 	"graft/kernels/kerneltest"
 )
 
-// piecing returns the instruction sets with products in pieces, and Go with loops that do the same,
+// piecing returns the instruction sets with products in pieces, for which none is too small, and Go with loops that do the same,
 // so that all around them is tested everywhere.
 func piecing() (sets []*vectors) {
 	for _, v := range available() {
 		if v.pieces != nil {
-			sets = append(sets, v)
+			all, loops := *v, *v.pieces
+			all.name += " in pieces"
+			loops.least = goPieces.least
+			all.pieces = &loops
+			sets = append(sets, &all)
 		}
 	}
-	return append(sets, goInPieces())
-}
-
-func goInPieces() *vectors {
 	v := plain
 	v.name, v.pieces = "go in pieces", &goPieces
-	return &v
+	return append(sets, &v)
 }
 
 // goPieces is what the assembly does.
@@ -122,6 +122,8 @@ func goMultiplyPieces(m, n int, left, right *float32, one, three int, sums, c *f
 		}
 	}
 }
+
+func init() { goPieces.least.rows, goPieces.least.side = 1, 1 }
 
 // TestPieces goes through incomplete groups, panels and blocks, several blocks of the depth at
 // a time, and terms with one piece and with three.

@@ -112,21 +112,16 @@ func (c *crossEntropy) gradient(w *worker, t *headTerm, z matrix, word0, words i
 // forwardPieces is forward for some groups of rows.
 func (c *crossEntropy) forwardPieces(w *worker, task int) {
 	x := &c.pieces
-	l := &x.logits
 	groups, first := x.cuts[task+1]-x.cuts[task], x.cuts[task]*groupRows
 	n := min(groups*groupRows, c.n-first)
 	mem := w.private
 	sums, z, capped := take(&mem, sumWords), take(&mem, groups*groupRows*runWords), take(&mem, runWords)
-	left := take(&mem, groups*l.blocks*leftBlock)
-	for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
-		l.packLeft(w, left[groups*b*leftBlock:], b, min(k, l.blocks-b), first, n)
-	}
+	left := take(&mem, groups*x.logits.blocks*leftBlock)
+	x.packRows(w, left, first, n)
 	for run := 0; run*runWords < c.wordsN; run++ {
 		word0, words := c.words0+run*runWords, min(runWords, c.wordsN-run*runWords)
 		right := x.pack[run*x.size:]
-		for j := 0; j < words; j += panelCols {
-			x.multiplyLogits(n, min(panelCols, words-j), groups, left, x.logitPanel(right, j/panelCols), sums, z[j:])
-		}
+		x.multiplyLogits(n, words, left, right, sums, z, runWords)
 		c.capRows(z, runWords, n, words)
 		for i := range n {
 			c.soften(z[i*runWords:][:words], capped[:words], first+i, word0)
@@ -147,10 +142,31 @@ func (c *crossEntropy) forwardPieces(w *worker, task int) {
 	}
 }
 
-// multiplyLogits computes a panel of logits, of all blocks of the depth.
-func (x *lossPieces) multiplyLogits(m, n, groups int, left, right, sums, z []float32) {
+// packRows packs n rows of X, those blocks together that are multiplied together.
+func (x *lossPieces) packRows(w *worker, left []float32, first, n int) {
 	l := &x.logits
 	for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
-		l.multiply(m, n, b, min(k, l.blocks-b), left[groups*b*leftBlock:], right[l.at(b):], sums, z, runWords, b > 0, false)
+		l.packLeft(w, left[ceil(n, groupRows)*b*leftBlock:], b, min(k, l.blocks-b), first, n)
 	}
+}
+
+// multiplyLogits computes z of n packed rows, for the words of a run.
+func (x *lossPieces) multiplyLogits(n, words int, left, run, sums, z []float32, ld int) {
+	l := &x.logits
+	for j := 0; j < words; j += panelCols {
+		right := x.logitPanel(run, j/panelCols)
+		for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
+			l.multiply(n, min(panelCols, words-j), b, min(k, l.blocks-b), left[ceil(n, groupRows)*b*leftBlock:], right[l.at(b):], sums, z[j:], ld, b > 0, false)
+		}
+	}
+}
+
+// logitsInPieces is logits for the words in work, of a run at most: where they are made
+// again they have to be the same, so that large ones that are close have the same distance.
+func (c *crossEntropy) logitsInPieces(w *worker, z []float32, ld, first, n int) {
+	mem := w.private
+	sums := take(&mem, sumWords)
+	c.pieces.packRows(w, mem, first, n)
+	c.pieces.multiplyLogits(n, c.wordsN, mem, c.pieces.pack, sums, z, ld)
+	c.capRows(z, ld, n, c.wordsN)
 }
