@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"math"
 	"slices"
 	"unsafe"
 
@@ -27,7 +28,7 @@ const (
 	pieceWords = groupRows * lineWords       // of one piece of a block of either factor
 	mostPieces = 3                           // the left factor has them always
 	leftBlock  = mostPieces * pieceWords     // of a group of rows
-	leftCache  = 1280 << 10 / 4              // of what a task packs of the left factor
+	leftCache  = 800 << 10 / 4               // of what a task packs of the left factor
 	mostBlocks = 32                          // of the depth at a time, so that few panels are read for each group
 	rightCache = packBudget * mostPieces / 2 // of what is packed of the right factor at a time
 )
@@ -213,8 +214,7 @@ func (g *inPieces) run(p *pool, mem []float32) {
 	cols := pieceCols(g.n, x.blocks)
 	for g.j0 = 0; g.j0 < g.n; g.j0 += cols {
 		g.nb = min(cols, g.n-g.j0)
-		g.cuts = equal(g.cuts[:0], ceil(g.m, groupRows), pieceGroups(x.blocks), len(p.workers))
-		g.over = min(ceil(len(p.workers), len(g.cuts)-1), ceil(g.nb, panelCols))
+		g.split(x.blocks, len(p.workers))
 		tasks := ceil(g.nb, panelCols) * ceil(x.blocks, pieceDepth(x.blocks))
 		if g.m*g.nb*g.depth < smallWork {
 			p.inline((*piecesPack)(g), tasks)
@@ -224,6 +224,15 @@ func (g *inPieces) run(p *pool, mem []float32) {
 		p.run((*piecesPack)(g), tasks)
 		p.run((*piecesMultiply)(g), (*gemm)(g).tasks())
 	}
+}
+
+// split cuts the columns in work into tasks, as many for each thread. Threads that share rows each pack
+// them, and those that share columns each read what is packed of them: here both take least, where an
+// element of a row costs a third more than one of a column.
+func (g *inPieces) split(blocks, threads int) {
+	g.over = int(math.Sqrt(0.75 * float64(g.nb) * float64(threads) / float64(g.m)))
+	g.over = max(1, min(g.over, threads, ceil(g.nb, panelCols)))
+	g.cuts = equal(g.cuts[:0], ceil(g.m, groupRows), pieceGroups(blocks), ceil(threads, g.over))
 }
 
 // equal cuts n into nearly equal ranges of at most `most`, as many for each thread.
