@@ -66,7 +66,7 @@ def table(results):
 
 def rows(found, steps):
     reference = next((f["speed"]["of"] for f in found.values() if "speed" in f), "eager")
-    yield f"| | tokens/s | × {NAMES[reference]} | by round | of FMA peak | peak memory, MiB | first step after, s | losses agree within | others' load, cores |"
+    yield f"| | tokens/s | × {NAMES[reference]} | by round | of peak | peak memory, MiB | first step after, s | losses agree within | others' load, cores |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
     for stack, f in found.items():
         if "error" in f:

@@ -7,9 +7,11 @@
 //   - gemm.go and pack.go multiply packed panels: nearly all arithmetic of a
 //     step, attention's included, goes through one micro-kernel; strassen.go and
 //     strassenloss.go save an eighth of it in large products, where that pays;
+//     pieces.go and piecesloss.go have large products computed by a unit for matrices
+//     of bfloat16, where there is one, as exactly;
 //   - vector.go lists the inner loops, which exist once per instruction set:
 //     plain.go in Go, and assembly that the generators in gen/ write: AVX2,
-//     AVX-512, NEON.
+//     AVX-512, AMX, NEON.
 //
 // On Apple silicon, in builds with cgo, large products go to Accelerate instead
 // (blas.go, blasloss.go; accelerate_darwin.go says which).
@@ -37,7 +39,7 @@ import (
 // Options choose how much of the machine is used.
 type Options struct {
 	Threads int    // 0: as many as the process may use (GOMAXPROCS, which knows of cgroups and affinity)
-	ISA     string // "": the best that the processor has; "go", on amd64 "avx2" and "avx512", on arm64 "neon", on Apple silicon "accelerate" ask for one
+	ISA     string // "": the best that the processor has; "go", on amd64 "avx2", "avx512" and "amx", on arm64 "neon", on Apple silicon "accelerate" ask for one
 }
 
 // Backend is the processor.

@@ -38,7 +38,8 @@ const (
 // Peaks measures the multiply-add rate of all threads, or of a library where that
 // is higher, in floating point operations per second, and the rate at which they read memory, or copy it
 // (counting both ends) if that is faster, in bytes per second, beyond the
-// caches. It takes less than a tenth of a second.
+// caches. It takes less than a tenth of a second. With products in pieces it is the
+// rate of those of float32; of weights in bfloat16 there may be twice as many.
 func (b *Backend) Peaks() (flops, bytesPerSecond float64) {
 	n := len(b.pool.workers)
 	p := &peaks{v: b.v, flops: make([]float64, n), rounds: 1 << 12}

@@ -10,14 +10,15 @@ import (
 
 // Products of float32 on a unit that multiplies matrices of bfloat16, sixteen times as fast
 // as vectors do float32. Three bfloat16 have the 24 bits of a float32: x = x1 + x2 + x3, each what is
-// left, rounded to eight bits. Their products are exact in float32, in which the unit adds them up.
-// Of the nine the six largest count: without x2·y3, x3·y2 and x3·y3 at most 2^-25 of a product
-// is missing, less than by rounding it (Henry, Tang and Heinecke, 2019). A weight that is stored in bfloat16
-// is one piece, so that three products are all.
+// left, rounded to eight bits. Products of pieces are exact in float32, in which the unit adds them up.
+// Of the nine the six largest count: without x2·y3, x3·y2 and x3·y3 less than 2^-24 of a product is
+// missing, the most that rounding it would take (Henry, Tang and Heinecke, 2019). A weight that is
+// stored in bfloat16 is one piece, so that three products are all.
 //
 // Both factors are packed in blocks of blockDepth, piece after piece, of lines of a block of one
 // row or of 16 columns: depths p and 16+p side by side. A panel of the right factor
-// goes by groups of rows whose pieces stay in the second cache.
+// goes by groups of rows whose pieces stay in the second cache, half of which is another
+// thread's where two share a core.
 
 const (
 	groupRows  = 32

@@ -11,6 +11,7 @@ import (
 
 	"graft/kernels"
 	"graft/kernels/kerneltest"
+	"graft/kernels/reference"
 )
 
 // piecing returns the instruction sets with products in pieces, for which none is too small, and Go with loops that do the same,
@@ -106,12 +107,13 @@ func goMultiplyPieces(m, n int, left, right *float32, one, three int, sums, c *f
 				for _, p := range pairs {
 					x := a[(i/groupRows*(one+three)+block)*leftBlock+p[0]*pieceWords+i%groupRows*lineWords:]
 					y := b[at+p[1]*pieceWords+j/tileCols*pieceWords/2+j%tileCols:]
+					exact := float64(sum) // the unit seems to round once for a block, too
 					for k := range lineWords {
 						x0, x1 := halves(x[k])
 						y0, y1 := halves(y[k*tileCols])
-						sum += x0 * y0
-						sum += x1 * y1
+						exact += float64(x0)*float64(y0) + float64(x1)*float64(y1)
 					}
+					sum = float32(exact)
 				}
 				at += size * pieceWords
 			}
@@ -240,6 +242,39 @@ func TestPiecesNotFinite(t *testing.T) {
 						t.Fatalf("%s, %g: element (%d, %d) is %g", v.name, bad, i, j, y)
 					}
 				}
+			}
+		}
+	}
+}
+
+// TestPiecesErrors: against float64, errors are smaller than those of plain sums.
+func TestPiecesErrors(t *testing.T) {
+	const m, n = 64, 96
+	for _, depth := range []int{256, 1024} {
+		r := maker{rand.New(rand.NewPCG(7, uint64(depth)))}
+		op := &kernels.Product{Out: r.f("Out", m, n), Terms: []kernels.Term{{X: r.f("X", m, depth), W: r.w(kernels.F32, n, depth), Scale: 1}}}
+		if err := reference.New().Run([]kernels.Op{op}, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := op.Out.Float64s()
+		rms := func(v *vectors) float64 {
+			b := &Backend{v: v, pool: newPool(1)}
+			defer b.Close()
+			o := narrow(op).(*kernels.Product)
+			if err := b.Run([]kernels.Op{o}, nil); err != nil {
+				t.Fatal(err)
+			}
+			var sum float64
+			for i, y := range o.Out.Float64s() {
+				sum += (y - want[i]) * (y - want[i])
+			}
+			return math.Sqrt(sum / float64(len(want)))
+		}
+		for _, v := range piecing() {
+			if got, plainly := rms(v), rms(&plain); got > plainly {
+				t.Errorf("%s: sums of %d: errors of %.2g, plain ones of %.2g", v.name, depth, got, plainly)
+			} else {
+				t.Logf("%s: sums of %d: errors of %.2g, plain ones of %.2g", v.name, depth, got, plainly)
 			}
 		}
 	}
