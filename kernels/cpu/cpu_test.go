@@ -125,11 +125,11 @@ func outputs(op kernels.Op) (out []*kernels.Tensor) {
 }
 
 // setsFor returns all instruction sets, and for products those with a library, with the
-// micro-tiles of other processors, and those that cut all of them into halves, or into pieces.
+// micro-tiles of other processors, and those that cut all of them into halves.
 func setsFor(op kernels.Op) []*vectors {
 	switch op.(type) {
 	case *kernels.Product, *kernels.WeightGrad, *kernels.CrossEntropy:
-		return slices.Concat(available(), libraries(), otherwiseTiled(), halving(), piecing())
+		return slices.Concat(available(), libraries(), otherwiseTiled(), halving())
 	}
 	return available()
 }
@@ -150,8 +150,12 @@ func otherwiseTiled() (sets []*vectors) {
 // the reference, and compares the thread counts bit for bit.
 func check(t *testing.T, name string, op kernels.Op, tolerance float64) {
 	t.Helper()
+	checkOn(t, setsFor(op), name, op, tolerance)
+}
+
+func checkOn(t *testing.T, sets []*vectors, name string, op kernels.Op, tolerance float64) {
+	t.Helper()
 	var first []kernels.Op
-	sets := setsFor(op)
 	for _, v := range sets {
 		for _, threads := range []int{1, 2, 3} {
 			first = append(first, narrow(op))

@@ -231,7 +231,7 @@ func (g *inPieces) run(p *pool, mem []float32) {
 // them, and those that share columns each read what is packed of them: here both take least, where an
 // element of a row costs a third more than one of a column.
 func (g *inPieces) split(blocks, threads int) {
-	g.over = int(math.Sqrt(0.75 * float64(g.nb) * float64(threads) / float64(g.m)))
+	g.over = int(0.5 + math.Sqrt(0.75*float64(g.nb)*float64(threads)/float64(g.m)))
 	g.over = max(1, min(g.over, threads, ceil(g.nb, panelCols)))
 	g.cuts = equal(g.cuts[:0], ceil(g.m, groupRows), pieceGroups(blocks), ceil(threads, g.over))
 }
@@ -269,7 +269,7 @@ type piecesMultiply inPieces
 
 func (g *piecesMultiply) do(w *worker, task int) {
 	x := &g.pieced
-	i, j := task/g.over, task%g.over
+	i, j := task%(len(g.cuts)-1), task/(len(g.cuts)-1)
 	p0, p1 := portion(ceil(g.nb, panelCols), g.over, j)
 	row, col := g.cuts[i]*groupRows, p0*panelCols
 	m, n := min(g.cuts[i+1]*groupRows, g.m)-row, min(p1*panelCols, g.nb)-col

@@ -20,9 +20,10 @@ type lossPieces struct {
 	cuts   []int     // groups of rows where tasks start, and their end
 }
 
-// lossGroups returns how many groups of rows a task has, at most.
+// lossGroups returns how many groups of rows a task has, at most: X and the pieces of logits are not
+// needed at the same time.
 func lossGroups(blocks int) int {
-	return max(2, leftCache/((blocks+runBlocks)*leftBlock+groupRows*runWords))
+	return max(2, leftCache*3/2/((blocks+runBlocks)*leftBlock+groupRows*runWords))
 }
 
 // runSize returns the elements that are packed for a run of words.
