@@ -17,8 +17,11 @@ const (
 )
 
 // span is a sequence: rows start to start+len, and its first panel of keys
-// (tileCols rows each).
-type span struct{ start, len, keyPanel int }
+// (tileCols rows each), or in pieces its first group.
+type span struct {
+	start, len, keyPanel int
+	inPieces             bool
+}
 
 // block is a range of rows of a sequence: queries of a task, or a panel.
 type block struct {
@@ -32,18 +35,26 @@ type block struct {
 type sequences struct {
 	spans   []span
 	keys    []block // panels of tileCols
+	groups  []block // of groupRows, of sequences in pieces
 	queries []block // blocks of blockQueries, those with most keys first
 }
 
-func (s *sequences) set(bounds []int32) {
-	s.spans, s.keys, s.queries = s.spans[:0], s.keys[:0], s.queries[:0]
+func (s *sequences) set(bounds []int32, inPieces func(n int) bool) {
+	s.spans, s.keys, s.groups, s.queries = s.spans[:0], s.keys[:0], s.groups[:0], s.queries[:0]
 	for i := 1; i < len(bounds); i++ {
 		n := int(bounds[i] - bounds[i-1])
 		if n == 0 {
 			continue
 		}
 		at := int32(len(s.spans))
-		s.spans = append(s.spans, span{int(bounds[i-1]), n, len(s.keys)})
+		if inPieces(n) {
+			s.spans = append(s.spans, span{int(bounds[i-1]), n, len(s.groups), true})
+			for k := 0; k < n; k += groupRows {
+				s.groups = append(s.groups, block{at, int32(k), int32(min(groupRows, n-k))})
+			}
+			continue
+		}
+		s.spans = append(s.spans, span{int(bounds[i-1]), n, len(s.keys), false})
 		for k := 0; k < n; k += tileCols {
 			s.keys = append(s.keys, block{at, int32(k), int32(min(tileCols, n-k))})
 		}
@@ -74,11 +85,11 @@ func headsOf(q, k *kernels.Tensor, s kernels.AttentionShape) heads {
 }
 
 // set keeps the lists of sequences, which are used again.
-func (h *heads) set(q, k, bounds *kernels.Tensor, s kernels.AttentionShape) {
+func (h *heads) set(v *vectors, q, k, bounds *kernels.Tensor, s kernels.AttentionShape) {
 	seq := h.seq
 	*h = headsOf(q, k, s)
 	h.seq = seq
-	h.seq.set(indices(bounds))
+	h.seq.set(indices(bounds), func(n int) bool { return v.pieces.attends(n, h.dim) })
 }
 
 // packed bounds what the keys of so many rows take when they are packed across.
@@ -226,19 +237,32 @@ type attention struct {
 	v              headRows
 	out, lse       matrix
 	keys           []float32 // packed across
-	packing        bool
+	phase          int
 	scale, softCap float32
+
+	keyPieces, valuePieces headPieces
 }
 
-func attentionNeed(o *kernels.Attention) need {
+// The phases of the forward pass.
+const (
+	attentionPanels = iota // packs keys
+	attentionGroups        // packs keys and values in pieces
+	attentionBlocks
+)
+
+func attentionNeed(v *vectors, o *kernels.Attention) need {
 	if o.Q.Len() == 0 {
 		return need{}
 	}
 	h := headsOf(o.Q, o.K, o.AttentionShape)
-	return need{
-		shared:  aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.V)),
+	n := need{
+		shared:  aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.V)) + 2*h.piecesOf(v, h.shared, o.K.Rows, o.Bounds.Rows),
 		private: 2*blockQueries*h.padded + blockQueries*scoreLine + 4*blockQueries + aligned(tileRows*h.dim),
 	}
+	if v.pieces != nil {
+		n.private += sumWords + (blockQueries/groupRows*h.pieceHeads()+blockKeys/blockDepth)*leftBlock
+	}
+	return n
 }
 
 func (b *Backend) attend(o *kernels.Attention, mem []float32) {
@@ -246,16 +270,21 @@ func (b *Backend) attend(o *kernels.Attention, mem []float32) {
 		return
 	}
 	a := &b.attention
-	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
+	a.set(b.v, o.Q, o.K, o.Bounds, o.AttentionShape)
 	a.isa, a.q, a.k, a.out, a.lse = b.v, view(o.Q), view(o.K), view(o.Out), view(o.LSE)
 	a.scale, a.softCap = float32(o.Scale), float32(o.SoftCap)
 	a.keys = take(&mem, a.shared*len(a.seq.keys)*tileCols*a.dim)
 	a.v = a.place(o.V, &mem)
+	a.keyPieces, a.valuePieces = a.placePieces(a.shared, &mem), a.placePieces(a.shared, &mem)
 	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
-	a.packing = true
-	b.either(small, a, a.shared*len(a.seq.keys))
-	a.packing = false
-	b.either(small, a, a.query*len(a.seq.queries))
+	for phase, tasks := range [...]int{
+		attentionPanels: a.shared * len(a.seq.keys),
+		attentionGroups: a.shared * len(a.seq.groups),
+		attentionBlocks: a.query * len(a.seq.queries),
+	} {
+		a.phase = phase
+		b.either(small, a, tasks)
+	}
 }
 
 func (b *Backend) either(small bool, j job, tasks int) {
@@ -267,13 +296,18 @@ func (b *Backend) either(small bool, j job, tasks int) {
 }
 
 func (a *attention) do(w *worker, task int) {
-	if a.packing {
+	switch a.phase {
+	case attentionPanels:
 		head, panel := task%a.shared, task/a.shared // the heads of a row lie side by side
 		a.across(w, a.isa, a.keys, a.k, head, panel)
 		a.copyPanel(&a.v, head, panel)
-		return
+	case attentionGroups:
+		head, group := task%a.shared, task/a.shared
+		a.packKeys(w, a.isa, &a.keyPieces, a.k, head, group, a.scale)
+		a.packSummed(w, a.isa, &a.valuePieces, a.v.matrix, head, group, 1)
+	case attentionBlocks:
+		a.attend(w, a.seq.queries[task/a.query], task%a.query)
 	}
-	a.attend(w, a.seq.queries[task/a.query], task%a.query)
 }
 
 // softmax is the state of a block of queries.
@@ -289,14 +323,6 @@ func (a *attention) attend(w *worker, b block, head int) {
 	q0, nq := int(b.first), int(b.n)
 	mem := w.private
 	q := a.q.part(sp.start+q0, nq, head*a.dim, a.dim)
-	if a.copied(q.stride) {
-		apart := matrix{take(&mem, blockQueries*a.padded), nq, a.dim, a.padded}
-		for i := range nq {
-			copy(apart.row(i), q.row(i))
-		}
-		q = apart
-	}
-	last := take(&mem, aligned(tileRows*a.dim))
 	x := softmax{s: take(&mem, blockQueries*scoreLine), out: take(&mem, blockQueries*a.padded),
 		max: take(&mem, blockQueries), sum: take(&mem, blockQueries), next: take(&mem, blockQueries), part: take(&mem, blockQueries)}
 	clear(x.out)
@@ -305,14 +331,46 @@ func (a *attention) attend(w *worker, b block, head int) {
 		x.max[i] = float32(math.Inf(-1))
 	}
 	kv := head / (a.query / a.shared)
+	if sp.inPieces {
+		a.attendInPieces(w, &x, sp, q, q0, kv, mem)
+	} else {
+		a.attendInTiles(w, &x, sp, q, q0, kv, mem)
+	}
+	a.finish(&x, sp.start+q0, nq, head)
+}
+
+func (a *attention) attendInTiles(w *worker, x *softmax, sp *span, q matrix, q0, kv int, mem []float32) {
+	nq := q.rows
+	if a.copied(q.stride) {
+		apart := matrix{take(&mem, blockQueries*a.padded), nq, a.dim, a.padded}
+		for i := range nq {
+			copy(apart.row(i), q.row(i))
+		}
+		q = apart
+	}
+	last := take(&mem, aligned(tileRows*a.dim))
 	keys := a.keys[(kv*len(a.seq.keys)+sp.keyPanel)*tileCols*a.dim:]
 	for k0 := a.reach(q0) / tileCols * tileCols; k0 < q0+nq; k0 += blockKeys {
 		nk := min(blockKeys, q0+nq-k0)
 		a.scores(a.isa, x.s, scoreLine, a.scale, q, keys[k0*a.dim:], q0, k0, nk, last)
-		a.soften(&x, w.extents[:nq], q0, k0, nk)
-		a.mix(&x, a.rowsOf(&a.v, kv, sp.start+k0, nk), q0, nq, k0)
+		a.soften(x, w.extents[:nq], q0, k0, nk)
+		a.mix(x, a.rowsOf(&a.v, kv, sp.start+k0, nk), q0, nq, k0)
 	}
-	a.finish(&x, sp.start+q0, nq, head)
+}
+
+func (a *attention) attendInPieces(w *worker, x *softmax, sp *span, q matrix, q0, kv int, mem []float32) {
+	nq, blocks := q.rows, a.pieceHeads()
+	sums, queries := take(&mem, sumWords), take(&mem, blockQueries/groupRows*blocks*leftBlock)
+	for i := 0; i < nq; i += groupRows {
+		n := min(groupRows, nq-i)
+		splitRows(a.isa, queries[i*lineWords*mostPieces*blocks:], matrix{q.data[i*q.stride:], n, a.dim, q.stride}, a.dim, blocks)
+	}
+	for k0 := a.reach(q0) / groupRows * groupRows; k0 < q0+nq; k0 += blockKeys {
+		nk, group := min(blockKeys, q0+nq-k0), sp.keyPanel+k0/groupRows
+		a.scoresInPieces(a.isa, x.s, scoreLine, queries, a.keyPieces.across(kv, group), sums, q0, nq, k0, nk)
+		a.soften(x, w.extents[:nq], q0, k0, nk)
+		a.sumKeys(a.isa, matrix{x.out, nq, a.dim, a.padded}, x.s, scoreLine, w.extents[:nq], &a.valuePieces, kv, group, mem, sums, q0, k0, nk)
+	}
 }
 
 // soften turns scores into e^(score - max), 0 where a query does not look, and

@@ -28,6 +28,9 @@ type attentionGrad struct {
 	phase               int
 	scale, softCap, ic2 float32
 	tasks               []chunkOf
+
+	// In pieces: what scores are products of, and what is summed.
+	scoreKeys, scoreValues, sumsKeys headPieces
 }
 
 type chunkOf struct{ span, chunk int32 }
@@ -35,6 +38,7 @@ type chunkOf struct{ span, chunk int32 }
 // The phases of the backward pass.
 const (
 	packKeyPanels = iota
+	packKeyGroups
 	prepareRows
 	gradients
 	addChunks
@@ -71,20 +75,27 @@ func pairsBefore(k, n, window int) int {
 }
 
 // longRows says whether sequences are so long that rows are read often enough, a block at a time,
-// to be copied apart first: then all of a block follow each other.
-func longRows(o *kernels.AttentionGrad) bool { return o.Q.Rows >= 1024*(o.Bounds.Rows-1) }
+// to be copied apart first: then all of a block follow each other. Pieces do anyway.
+func longRows(v *vectors, o *kernels.AttentionGrad) bool {
+	return v.pieces == nil && o.Q.Rows >= 1024*(o.Bounds.Rows-1)
+}
 
-func attentionGradNeed(o *kernels.AttentionGrad) need {
+func attentionGradNeed(v *vectors, o *kernels.AttentionGrad) need {
 	if o.Q.Len() == 0 {
 		return need{}
 	}
 	h := headsOf(o.Q, o.K, o.AttentionShape)
-	h.apart = longRows(o)
-	return need{
+	h.apart = longRows(v, o)
+	n := need{
 		shared: 2*aligned(h.packed(o.Bounds, o.K.Rows)) + aligned(h.copies(o.K)) + aligned(h.copies(o.Q)) + aligned(h.copies(o.DOut)) +
 			aligned(o.Q.Rows*h.query) + aligned((parts(o.Q.Rows, o.Q.Rows, h.shared)-1)*o.Q.Len()),
 		private: 2*blockQueries*gradLine + 2*gradKeys*h.padded + aligned(tileRows*h.dim),
 	}
+	if v.pieces != nil {
+		n.shared += 3 * h.piecesOf(v, h.shared, o.K.Rows, o.Bounds.Rows)
+		n.private += sumWords + pieceSpare(h.pieceHeads()) + 2*(pieceKeys-gradKeys)*h.padded + (gradKeys/blockDepth+4*queryGroups*h.pieceHeads())*leftBlock
+	}
+	return n
 }
 
 func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
@@ -92,8 +103,8 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 		return
 	}
 	a := &b.backward
-	a.set(o.Q, o.K, o.Bounds, o.AttentionShape)
-	a.apart = longRows(o)
+	a.set(b.v, o.Q, o.K, o.Bounds, o.AttentionShape)
+	a.apart = longRows(b.v, o)
 	a.isa, a.v, a.out, a.lse = b.v, view(o.V), view(o.Out), view(o.LSE)
 	a.dq, a.dk, a.dv = view(o.DQ), view(o.DK), view(o.DV)
 	a.scale, a.softCap, a.ic2 = float32(o.Scale), float32(o.SoftCap), 0
@@ -105,6 +116,7 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 	small := o.Q.Rows*o.Q.Rows*o.Q.Cols < smallWork
 	for phase, tasks := range [...]int{
 		packKeyPanels: a.shared * len(a.seq.keys),
+		packKeyGroups: a.shared * len(a.seq.groups),
 		prepareRows:   ceil(a.q.rows, rowsAtOnce),
 		gradients:     a.shared * len(a.tasks),
 		addChunks:     len(a.seq.queries),
@@ -119,6 +131,9 @@ func (a *attentionGrad) layout(o *kernels.AttentionGrad, mem []float32) {
 	a.keys, a.values = take(&mem, across), take(&mem, across)
 	a.k, a.q, a.dout = a.place(o.K, &mem), a.place(o.Q, &mem), a.place(o.DOut, &mem)
 	a.dot = take(&mem, a.q.rows*a.query)
+	for _, p := range []*headPieces{&a.scoreKeys, &a.scoreValues, &a.sumsKeys} {
+		*p = a.placePieces(a.shared, &mem)
+	}
 	a.partial = mem
 }
 
@@ -146,6 +161,11 @@ func (a *attentionGrad) do(w *worker, task int) {
 		a.across(w, a.isa, a.keys, a.k.matrix, head, panel)
 		a.across(w, a.isa, a.values, a.v, head, panel)
 		a.copyPanel(&a.k, head, panel)
+	case packKeyGroups:
+		head, group := task%a.shared, task/a.shared
+		a.packKeys(w, a.isa, &a.scoreKeys, a.k.matrix, head, group, a.scale)
+		a.packKeys(w, a.isa, &a.scoreValues, a.v, head, group, 1)
+		a.packSummed(w, a.isa, &a.sumsKeys, a.k.matrix, head, group, a.scale)
 	case prepareRows:
 		for t := task * rowsAtOnce; t < min((task+1)*rowsAtOnce, a.q.rows); t++ {
 			a.prepare(t)
@@ -179,8 +199,12 @@ func (a *attentionGrad) chunk(w *worker, sp *span, chunk, kv int) {
 		clear(dq.row(t)[kv*group*a.dim:][:group*a.dim])
 	}
 	mem := w.private
-	g := gradBlock{s: take(&mem, blockQueries*gradLine), ds: take(&mem, blockQueries*gradLine),
-		dk: take(&mem, gradKeys*a.padded), dv: take(&mem, gradKeys*a.padded), last: take(&mem, aligned(tileRows*a.dim))}
+	g := gradBlock{s: take(&mem, blockQueries*gradLine), ds: take(&mem, blockQueries*gradLine)}
+	if sp.inPieces {
+		a.chunkInPieces(w, &g, sp, first, last, kv, dq, mem)
+		return
+	}
+	g.dk, g.dv, g.last = take(&mem, gradKeys*a.padded), take(&mem, gradKeys*a.padded), take(&mem, aligned(tileRows*a.dim))
 	for k0 := first; k0 < last; k0 += gradKeys {
 		g.k0, g.nk = k0, min(gradKeys, sp.len-k0)
 		clear(g.dk)
@@ -240,6 +264,67 @@ func (a *attentionGrad) block(w *worker, g *gradBlock, sp *span, kv, head int, d
 	// dv += sᵀ·dout, dk += scale·dsᵀ·Q
 	a.sumQueries(g.dv, g.s, douts, 1, g)
 	a.sumQueries(g.dk, g.ds, queries, a.scale, g)
+}
+
+// pieceKeys is how many keys go together in pieces: for each block of queries, which is packed for
+// them, all of their blocks.
+const pieceKeys = 4 * gradKeys
+
+// chunkInPieces is chunk, where a block of queries goes by several blocks of keys.
+func (a *attentionGrad) chunkInPieces(w *worker, g *gradBlock, sp *span, first, last, kv int, dq matrix, mem []float32) {
+	group, blocks := a.query/a.shared, a.pieceHeads()
+	dk, dv := take(&mem, pieceKeys*a.padded), take(&mem, pieceKeys*a.padded)
+	p := gradPieces{queries: a.placeQueries(&mem), douts: a.placeQueries(&mem), sums: take(&mem, sumWords),
+		scores: take(&mem, gradKeys/blockDepth*leftBlock)}
+	for k := first; k < last; k += pieceKeys {
+		n := min(pieceKeys, last-k)
+		clear(dk[:n*a.padded])
+		clear(dv[:n*a.padded])
+		end := sp.len
+		if a.shape.Window > 0 {
+			end = min(end, k+n-1+a.shape.Window)
+		}
+		for head := kv * group; head < (kv+1)*group; head++ {
+			for g.q0 = k / blockQueries * blockQueries; g.q0 < end; g.q0 += blockQueries {
+				g.nq = min(blockQueries, sp.len-g.q0)
+				p.queries.pack(w, a.isa, a.q.part(sp.start+g.q0, g.nq, head*a.dim, a.dim), blocks, mem)
+				p.douts.pack(w, a.isa, a.dout.part(sp.start+g.q0, g.nq, head*a.dim, a.dim), blocks, mem)
+				for g.k0 = k; g.k0 < min(k+n, g.q0+g.nq); g.k0 += gradKeys {
+					g.nk = min(gradKeys, k+n-g.k0)
+					if a.reach(g.q0) < g.k0+g.nk {
+						g.dk, g.dv = dk[(g.k0-k)*a.padded:], dv[(g.k0-k)*a.padded:]
+						a.blockInPieces(w, g, &p, sp, kv, head, dq)
+					}
+				}
+			}
+		}
+		for i := range n {
+			a.isa.scale(dk[i*a.padded:][:a.dim], a.scale)
+			copy(a.dk.row(sp.start + k + i)[kv*a.dim:][:a.dim], dk[i*a.padded:])
+			copy(a.dv.row(sp.start + k + i)[kv*a.dim:][:a.dim], dv[i*a.padded:])
+		}
+	}
+}
+
+// gradPieces are the pieces of a block of queries, and room for those of scores.
+type gradPieces struct {
+	queries, douts queryPieces
+	sums, scores   []float32
+}
+
+func (a *attentionGrad) blockInPieces(w *worker, g *gradBlock, p *gradPieces, sp *span, kv, head int, dq matrix) {
+	keys := sp.keyPanel + g.k0/groupRows
+	a.scoresInPieces(a.isa, g.s, gradLine, p.queries.across, a.scoreKeys.across(kv, keys), p.sums, g.q0, g.nq, g.k0, g.nk)
+	a.scoresInPieces(a.isa, g.ds, gradLine, p.douts.across, a.scoreValues.across(kv, keys), p.sums, g.q0, g.nq, g.k0, g.nk)
+	extents := w.extents[:g.nq]
+	a.score(g, extents, sp.start+g.q0, head)
+	for i, e := range extents {
+		clear(g.s[i*gradLine:][e[1] : ceil(int(e[1]), groupRows)*groupRows])
+	}
+	out := dq.part(sp.start+g.q0, g.nq, head*a.dim, a.dim)
+	a.sumKeys(a.isa, out, g.ds, gradLine, extents, &a.sumsKeys, kv, keys, p.scores, p.sums, g.q0, g.k0, g.nk)
+	a.sumQueriesInPieces(w, a.isa, g.dv, g.s, gradLine, &p.douts, p.scores, p.sums, g.q0, g.nq, g.k0, g.nk)
+	a.sumQueriesInPieces(w, a.isa, g.dk, g.ds, gradLine, &p.queries, p.scores, p.sums, g.q0, g.nq, g.k0, g.nk)
 }
 
 // score turns scores and ∂/∂p into p and ∂/∂score, for queries from row t on.

@@ -228,9 +228,9 @@ func (b *Backend) need(op kernels.Op) need {
 	case *kernels.WeightGrad:
 		return weightGradNeed(b.v, o)
 	case *kernels.Attention:
-		return attentionNeed(o)
+		return attentionNeed(b.v, o)
 	case *kernels.AttentionGrad:
-		return attentionGradNeed(o)
+		return attentionGradNeed(b.v, o)
 	case *kernels.CrossEntropy:
 		return crossEntropyNeed(b.v, o)
 	case *kernels.RMSNorm:

@@ -130,6 +130,8 @@ func setsFor(op kernels.Op) []*vectors {
 	switch op.(type) {
 	case *kernels.Product, *kernels.WeightGrad, *kernels.CrossEntropy:
 		return slices.Concat(available(), libraries(), otherwiseTiled(), halving())
+	case *kernels.Attention, *kernels.AttentionGrad:
+		return slices.Concat(available(), piecing())
 	}
 	return available()
 }

@@ -16743,9 +16743,9 @@ line:
 	VZEROUPPER
 	RET
 
-// func amxMultiply(m int, n int, left *float32, right *float32, one int, three int, sums *float32, c *float32, ldc int, add bool, stream bool)
+// func amxMultiply(m int, n int, left *float32, right *float32, one int, three int, sums *float32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-74
+TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-73
 	MOVQ    m+0(FP), R11
 	MOVQ    left+16(FP), DI
 	MOVQ    c+56(FP), R9
@@ -16817,8 +16817,6 @@ one_block:
 	JZ         one_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
-	CMPB       stream+73(FP), $0x00
-	JNE        one_first_stream
 	PREFETCHT0 (R9)(R8*8)
 	PREFETCHT0 64(R9)(R8*8)
 	VMOVUPS.Z  (R9), K3, Z3
@@ -16827,21 +16825,12 @@ one_block:
 	VMOVUPS.Z  64(R9), K4, Z1
 	VADDPS     Z1, Z2, Z1
 	VMOVUPS    Z1, K2, 64(R9)
-	JMP        one_first_written
-
-one_first_stream:
-	VMOVNTPS Z1, (R9)
-	VMOVNTPS Z2, 64(R9)
-
-one_first_written:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
 	JZ         one_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
-	CMPB       stream+73(FP), $0x00
-	JNE        one_second_stream
 	PREFETCHT0 (R9)(R8*8)
 	PREFETCHT0 64(R9)(R8*8)
 	VMOVUPS.Z  (R9), K3, Z3
@@ -16850,16 +16839,9 @@ one_first_written:
 	VMOVUPS.Z  64(R9), K4, Z1
 	VADDPS     Z1, Z2, Z1
 	VMOVUPS    Z1, K2, 64(R9)
-	JMP        one_second_written
-
-one_second_stream:
-	VMOVNTPS Z1, (R9)
-	VMOVNTPS Z2, 64(R9)
-
-one_second_written:
-	ADDQ $0x00000080, BX
-	ADDQ R8, R9
-	DECQ DX
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
 
 one_multiply:
 	PREFETCHT1 (R12)
@@ -17031,8 +17013,6 @@ three_block:
 	JZ         three_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
-	CMPB       stream+73(FP), $0x00
-	JNE        three_first_stream
 	PREFETCHT0 (R9)(R8*8)
 	PREFETCHT0 64(R9)(R8*8)
 	VMOVUPS.Z  (R9), K3, Z3
@@ -17041,21 +17021,12 @@ three_block:
 	VMOVUPS.Z  64(R9), K4, Z1
 	VADDPS     Z1, Z2, Z1
 	VMOVUPS    Z1, K2, 64(R9)
-	JMP        three_first_written
-
-three_first_stream:
-	VMOVNTPS Z1, (R9)
-	VMOVNTPS Z2, 64(R9)
-
-three_first_written:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
 	JZ         three_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
-	CMPB       stream+73(FP), $0x00
-	JNE        three_second_stream
 	PREFETCHT0 (R9)(R8*8)
 	PREFETCHT0 64(R9)(R8*8)
 	VMOVUPS.Z  (R9), K3, Z3
@@ -17064,16 +17035,9 @@ three_first_written:
 	VMOVUPS.Z  64(R9), K4, Z1
 	VADDPS     Z1, Z2, Z1
 	VMOVUPS    Z1, K2, 64(R9)
-	JMP        three_second_written
-
-three_second_stream:
-	VMOVNTPS Z1, (R9)
-	VMOVNTPS Z2, 64(R9)
-
-three_second_written:
-	ADDQ $0x00000080, BX
-	ADDQ R8, R9
-	DECQ DX
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
 
 three_multiply:
 	PREFETCHT1 (R12)
@@ -17372,8 +17336,6 @@ three_done:
 last:
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
-	CMPB       stream+73(FP), $0x00
-	JNE        last_row_stream
 	PREFETCHT0 (R9)(R8*8)
 	PREFETCHT0 64(R9)(R8*8)
 	VMOVUPS.Z  (R9), K3, Z3
@@ -17382,17 +17344,10 @@ last:
 	VMOVUPS.Z  64(R9), K4, Z1
 	VADDPS     Z1, Z2, Z1
 	VMOVUPS    Z1, K2, 64(R9)
-	JMP        last_row_written
-
-last_row_stream:
-	VMOVNTPS Z1, (R9)
-	VMOVNTPS Z2, 64(R9)
-
-last_row_written:
-	ADDQ $0x00000080, BX
-	ADDQ R8, R9
-	DECQ DX
-	JNZ  last
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JNZ        last
 
 last_done:
 	MOVQ    sums+48(FP), BX
@@ -17448,8 +17403,6 @@ last_done:
 end:
 	VMOVUPS    (BX), Z0
 	VMOVUPS    64(BX), Z1
-	CMPB       stream+73(FP), $0x00
-	JNE        end_row_stream
 	PREFETCHT0 (R9)(R8*8)
 	PREFETCHT0 64(R9)(R8*8)
 	VMOVUPS.Z  (R9), K3, Z2
@@ -17458,17 +17411,10 @@ end:
 	VMOVUPS.Z  64(R9), K4, Z0
 	VADDPS     Z0, Z1, Z0
 	VMOVUPS    Z0, K2, 64(R9)
-	JMP        end_row_written
-
-end_row_stream:
-	VMOVNTPS Z0, (R9)
-	VMOVNTPS Z1, 64(R9)
-
-end_row_written:
-	ADDQ $0x00000080, BX
-	ADDQ R8, R9
-	DECQ DX
-	JNZ  end
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JNZ        end
 
 end_done:
 	BYTE $0xc4
@@ -17476,7 +17422,6 @@ end_done:
 	BYTE $0x78
 	BYTE $0x49
 	BYTE $0xc0
-	SFENCE
 	VZEROUPPER
 	RET
 

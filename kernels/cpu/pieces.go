@@ -3,7 +3,6 @@ package cpu
 import (
 	"math"
 	"slices"
-	"unsafe"
 
 	"graft/kernels"
 )
@@ -47,14 +46,18 @@ type pieceVectors struct {
 	splitColumns [mostPieces + 1]func(dst, src *float32, row, later, blocks, apart int)
 	// multiply computes m rows by n columns of a panel, plus the old ones where add is set: sums
 	// of blocks whose right factors have one piece, and then of those that have three. It takes
-	// sumWords of memory. What it does not add to may go past the caches, if whole panels have whole
-	// lines. Meanwhile it asks for what follows the right factor.
-	multiply func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add, stream bool)
+	// sumWords of memory. Meanwhile it asks for what follows the right factor.
+	multiply func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add bool)
 }
 
 // takes says whether a product is computed so.
 func (x *pieceVectors) takes(m, n, depth int) bool {
 	return x != nil && m >= x.least.rows && min(n, depth) >= x.least.side && m*n*depth >= x.least.work
+}
+
+// attends says whether attention within a sequence of n is computed so, of heads of dim.
+func (x *pieceVectors) attends(n, dim int) bool {
+	return x != nil && n >= 16*x.least.rows && dim >= x.least.side/2
 }
 
 // pieceBlocks returns how many blocks the depth of a term takes.
@@ -121,7 +124,7 @@ func (x *pieced) packLeft(w *worker, dst []float32, b, n, i, m int) {
 		if t.left.along {
 			for p := 0; p < k; p += blockDepth {
 				for r := 0; r < m; r += groupRows {
-					x.packAlong(w, dst[(r/groupRows*n+at+p/blockDepth)*leftBlock:], &t.left, i+r, min(groupRows, m-r), first+p, min(blockDepth, k-p))
+					packAlong(w, x.v, dst[(r/groupRows*n+at+p/blockDepth)*leftBlock:], &t.left, i+r, min(groupRows, m-r), first+p, min(blockDepth, k-p))
 				}
 			}
 			return
@@ -134,7 +137,7 @@ func (x *pieced) packLeft(w *worker, dst []float32, b, n, i, m int) {
 }
 
 // packAlong packs a block of a group of m rows that are columns in memory, of k depths from p on.
-func (x *pieced) packAlong(w *worker, dst []float32, f *factor, i, m, p, k int) {
+func packAlong(w *worker, v *vectors, dst []float32, f *factor, i, m, p, k int) {
 	mem := w.wide
 	turned, copied := take(&mem, groupRows*blockDepth), take(&mem, groupRows*blockDepth)
 	depths, stride := f.at(p, i), f.stride
@@ -147,10 +150,10 @@ func (x *pieced) packAlong(w *worker, dst []float32, f *factor, i, m, p, k int) 
 	}
 	const half = groupRows * tileCols // of the depths
 	for h := range 2 {
-		x.v.across[kernels.F32](&turned[h*half], &depths[4*h*tileCols*stride], 4*stride, groupRows, 1)
+		v.across[kernels.F32](&turned[h*half], &depths[4*h*tileCols*stride], 4*stride, groupRows, 1)
 	}
 	for rows := range 2 {
-		x.v.pieces.splitColumns[mostPieces](&dst[rows*pieceWords/2], &turned[rows*halfBlock], tileCols, half, 1, 0)
+		v.pieces.splitColumns[mostPieces](&dst[rows*pieceWords/2], &turned[rows*halfBlock], tileCols, half, 1, 0)
 	}
 }
 
@@ -172,12 +175,10 @@ func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) 
 	})
 }
 
-// multiply computes m rows by n columns of a panel: blocks b to b+k. far says that C is not needed
-// soon.
-func (x *pieced) multiply(m, n, b, k int, left, right, sums, c []float32, ldc int, add, far bool) {
+// multiply computes m rows by n columns of a panel: blocks b to b+k.
+func (x *pieced) multiply(m, n, b, k int, left, right, sums, c []float32, ldc int, add bool) {
 	one, three := x.between(b, k)
-	stream := far && !add && n == panelCols && ldc%lineWords == 0 && uintptr(unsafe.Pointer(&c[0]))%64 == 0
-	x.v.pieces.multiply(m, n, &left[0], &right[0], one, three, &sums[0], &c[0], ldc, add, stream)
+	x.v.pieces.multiply(m, n, &left[0], &right[0], one, three, &sums[0], &c[0], ldc, add)
 }
 
 // inPieces is a gemm in pieces.
@@ -286,7 +287,7 @@ func (g *piecesMultiply) do(w *worker, task int) {
 		for p := p0; p < p1; p++ {
 			at := p * panelCols
 			c := g.c[row*g.ldc+g.j0+at:]
-			x.multiply(m, min(panelCols, g.nb-at), b, k, mem, (*inPieces)(g).panel(p, b, k), sums, c, g.ldc, add || b > 0, true)
+			x.multiply(m, min(panelCols, g.nb-at), b, k, mem, (*inPieces)(g).panel(p, b, k), sums, c, g.ldc, add || b > 0)
 		}
 	}
 }

@@ -136,7 +136,7 @@ func (c *crossEntropy) forwardPieces(w *worker, task int) {
 			g := c.gradient(w, t, matrix{z, n, words, runWords}, word0, words)
 			g.packLeft(w, mem, 0, g.blocks, 0, n)
 			for j := 0; j < t.x.cols; j += panelCols {
-				g.multiply(n, min(panelCols, t.x.cols-j), 0, g.blocks, mem, right, sums, t.dx.data[first*t.dx.stride+j:], t.dx.stride, word0 > 0, true)
+				g.multiply(n, min(panelCols, t.x.cols-j), 0, g.blocks, mem, right, sums, t.dx.data[first*t.dx.stride+j:], t.dx.stride, word0 > 0)
 				right = right[g.at(g.blocks):]
 			}
 		}
@@ -157,7 +157,7 @@ func (x *lossPieces) multiplyLogits(n, words int, left, run, sums, z []float32, 
 	for j := 0; j < words; j += panelCols {
 		right := x.logitPanel(run, j/panelCols)
 		for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
-			l.multiply(n, min(panelCols, words-j), b, min(k, l.blocks-b), left[ceil(n, groupRows)*b*leftBlock:], right[l.at(b):], sums, z[j:], ld, b > 0, false)
+			l.multiply(n, min(panelCols, words-j), b, min(k, l.blocks-b), left[ceil(n, groupRows)*b*leftBlock:], right[l.at(b):], sums, z[j:], ld, b > 0)
 		}
 	}
 }

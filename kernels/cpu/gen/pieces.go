@@ -133,7 +133,7 @@ const (
 // one. The small products of a block come first. From one to the next, one factor stays.
 // Sums of a group lie aside until the next group's products, beside which they go to C.
 func multiplyPieces() {
-	declare("Multiply", "func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add, stream bool)", "pieceVectors.multiply")
+	declare("Multiply", "func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add bool)", "pieceVectors.multiply")
 	p := &unitLoop{m: R11, left: RDI, right: RSI, count: RCX, sums: RBX, rows: RDX, c: R9, ldc: R8, ahead: R12, line: R13}
 	Load(Param("m"), p.m)
 	Load(Param("left"), p.left)
@@ -166,7 +166,6 @@ func multiplyPieces() {
 	JG(LabelRef("group"))
 	p.finish("end")
 	release()
-	SFENCE() // stores past the caches are not in order with those that tell other threads of them
 	end()
 }
 
@@ -215,9 +214,9 @@ func (p *unitLoop) blocks(count string, pieces int, pairs [][2]int) {
 	VADDPS(Z0, Z0, Z0)
 	TESTQ(p.rows, p.rows)
 	JZ(LabelRef(label("multiply")))
-	p.row(label("first"))
+	p.row()
 	JZ(LabelRef(label("multiply")))
-	p.row(label("second"))
+	p.row()
 	Label(label("multiply"))
 	there := [2]int{-1, -1}
 	for _, pair := range pairs {
@@ -250,20 +249,17 @@ func (p *unitLoop) finish(label string) {
 	TESTQ(p.rows, p.rows)
 	JZ(LabelRef(label + "_done"))
 	Label(label)
-	p.row(label + "_row")
+	p.row()
 	JNZ(LabelRef(label))
 	Label(label + "_done")
 }
 
-// row takes a row of sums to C: past the caches, of which C would take much from the factors, or
-// adds it. The flags tell whether others are left.
-func (p *unitLoop) row(label string) {
+// row adds a row of sums to C. The flags tell whether others are left.
+func (p *unitLoop) row() {
 	var v [2]VecVirtual
 	for i := range v {
 		v[i] = isa.set(Mem{Base: p.sums, Disp: i * lineBytes})
 	}
-	CMPB(place("stream"), Imm(0))
-	JNE(LabelRef(label + "_stream"))
 	for i := range v { // of eight rows later
 		PREFETCHT0(Mem{Base: p.c, Index: p.ldc, Scale: 8, Disp: i * lineBytes})
 	}
@@ -273,12 +269,6 @@ func (p *unitLoop) row(label string) {
 		VADDPS(old, x, old)
 		VMOVUPS(old, existing[i], at)
 	}
-	JMP(LabelRef(label + "_written"))
-	Label(label + "_stream")
-	for i, x := range v {
-		VMOVNTPS(x, Mem{Base: p.c, Disp: i * lineBytes})
-	}
-	Label(label + "_written")
 	ADDQ(U32(2*lineBytes), p.sums)
 	ADDQ(p.ldc, p.c)
 	DECQ(p.rows)

@@ -1,0 +1,166 @@
+package cpu
+
+// Attention with products in pieces (pieces.go): of sequences that are long enough, whatever lies
+// beside them. Rows of a head are packed by groups, which start anew with each sequence, in three ways:
+// as rows and as columns of scores, and, along, as what is summed. Groups and panels are alike, so
+// that a product is left out where all of one is above the diagonal.
+
+// headPieces are the packed rows of all heads of a matrix.
+type headPieces struct {
+	data   []float32
+	groups int // of rows, in all sequences
+	blocks int // of a head's dimension
+}
+
+// pieceHeads returns how many blocks a head's dimension takes.
+func (h *heads) pieceHeads() int { return ceil(h.dim, blockDepth) }
+
+// piecesOf bounds what the rows of so many heads take, packed in one way.
+func (h *heads) piecesOf(v *vectors, heads, rows, sequences int) int {
+	if v.pieces == nil {
+		return 0
+	}
+	return heads * (rows/groupRows + sequences) * h.pieceHeads() * leftBlock
+}
+
+// placePieces gives packed rows of so many heads their place.
+func (h *heads) placePieces(heads int, mem *[]float32) headPieces {
+	p := headPieces{groups: len(h.seq.groups), blocks: h.pieceHeads()}
+	p.data = take(mem, heads*p.groups*p.blocks*leftBlock)
+	return p
+}
+
+// across returns what is packed of a head from a group on, to be multiplied by heads.
+func (p *headPieces) across(head, group int) []float32 {
+	return p.data[(head*p.groups+group)*p.blocks*leftBlock:]
+}
+
+// along returns what is packed of a panel of a head's dimension from a group on, to be summed.
+func (p *headPieces) along(head, panel, group int) []float32 {
+	return p.data[((head*p.blocks+panel)*p.groups+group)*leftBlock:]
+}
+
+// groupOf returns the rows of a group, of one head.
+func (h *heads) groupOf(x matrix, head, group int) matrix {
+	g := h.seq.groups[group]
+	return x.part(h.seq.spans[g.span].start+int(g.first), int(g.n), head*h.dim, h.dim)
+}
+
+// splitRows packs a group of rows of which k elements count.
+func splitRows(v *vectors, dst []float32, x matrix, k, blocks int) {
+	for i := range x.rows {
+		v.pieces.splitRow(&dst[i*lineWords], &x.data[i*x.stride], min(k, blocks*blockDepth))
+	}
+}
+
+// packKeys packs a group, times scale, as the right factor of scores.
+func (h *heads) packKeys(w *worker, v *vectors, p *headPieces, x matrix, head, group int, scale float32) {
+	rows := h.groupOf(x, head, group)
+	packTerm(w, v, p.across(head, group), factor{weights: bytesOf(rows), scale: scale}, h.dim, 0, rows.rows, w.private)
+}
+
+// packSummed packs a group, times scale, as the right factor of sums over rows.
+func (h *heads) packSummed(w *worker, v *vectors, p *headPieces, x matrix, head, group int, scale float32) {
+	rows := h.groupOf(x, head, group)
+	for panel := range p.blocks {
+		j := panel * panelCols
+		packTerm(w, v, p.along(head, panel, group), factor{weights: bytesOf(rows), along: true, scale: scale}, rows.rows, j, min(panelCols, h.dim-j), w.private)
+	}
+}
+
+// packTerm packs a panel of a right factor, with all of its depth, by way of spare memory.
+func packTerm(w *worker, v *vectors, dst []float32, f factor, depth, j, cols int, spare []float32) {
+	w.term[0] = term{right: f, depth: depth}
+	x := pieced{v: v, terms: w.term[:], blocks: ceil(depth, blockDepth)}
+	x.packRight(w, dst, spare, 0, x.blocks, j, cols)
+}
+
+// scoresInPieces computes a block of scores where it is not above the diagonal: q are packed
+// groups of nq queries from q0 on, k those of the keys from k0 on.
+func (h *heads) scoresInPieces(v *vectors, s []float32, ld int, q, k, sums []float32, q0, nq, k0, nk int) {
+	blocks := h.pieceHeads()
+	for j := 0; j < nk; j += panelCols {
+		if i := max(0, k0+j-q0) / groupRows * groupRows; i < nq {
+			v.pieces.multiply(nq-i, min(panelCols, nk-j), &q[i*lineWords*mostPieces*blocks], &k[j*lineWords*mostPieces*blocks], 0, blocks,
+				&sums[0], &s[i*ld+j], ld, false)
+		}
+	}
+}
+
+// sumKeys adds the products of scores, up to each group's last key, and the rows of keys, of one
+// head from a group on. Scores beyond a row's extent are cleared; pieces is room for theirs.
+func (h *heads) sumKeys(v *vectors, out matrix, s []float32, ld int, extents []extent, keys *headPieces, head, group int, pieces, sums []float32, q0, k0, nk int) {
+	nq := len(extents)
+	for i := 0; i < nq; i += groupRows {
+		n := min(groupRows, nq-i)
+		k := min(nk, q0+i+n-k0)
+		if k <= 0 {
+			continue
+		}
+		blocks := ceil(k, blockDepth)
+		for r := range n {
+			clear(s[(i+r)*ld:][extents[i+r][1] : blocks*blockDepth])
+		}
+		splitRows(v, pieces, matrix{s[i*ld:], n, blocks * blockDepth, ld}, blocks*blockDepth, blocks)
+		for panel := range keys.blocks {
+			j := panel * panelCols
+			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &keys.along(head, panel, group)[0], 0, blocks,
+				&sums[0], &out.data[i*out.stride+j], out.stride, true)
+		}
+	}
+}
+
+// queryPieces are a block of rows of one head: packed as rows of scores, and to be summed.
+type queryPieces struct {
+	across []float32 // [groups][blocks]
+	along  []float32 // [panels][groups]
+}
+
+// queryGroups is how many groups a block of queries has.
+const queryGroups = blockQueries / groupRows
+
+func (h *heads) placeQueries(mem *[]float32) queryPieces {
+	n := queryGroups * h.pieceHeads() * leftBlock
+	return queryPieces{take(mem, n), take(mem, n)}
+}
+
+// pack packs rows both ways.
+func (p *queryPieces) pack(w *worker, v *vectors, x matrix, blocks int, spare []float32) {
+	for group := range ceil(x.rows, groupRows) {
+		i := group * groupRows
+		rows := matrix{x.data[i*x.stride:], min(groupRows, x.rows-i), x.cols, x.stride}
+		splitRows(v, p.across[group*blocks*leftBlock:], rows, x.cols, blocks)
+		for panel := range blocks {
+			dst, j := p.along[(panel*queryGroups+group)*leftBlock:], panel*panelCols
+			if rows.rows < groupRows || j+panelCols > x.cols {
+				packTerm(w, v, dst, factor{weights: bytesOf(rows), along: true, scale: 1}, rows.rows, j, min(panelCols, x.cols-j), spare)
+				continue
+			}
+			for half := range panelCols / tileCols {
+				v.pieces.splitColumns[mostPieces](&dst[half*pieceWords/2], &rows.data[j+half*tileCols], rows.stride, tileCols*rows.stride, 1, 0)
+			}
+		}
+	}
+}
+
+// sumQueriesInPieces adds sᵀ·x for packed rows x, into out [keys, padded]; groups of queries before a
+// group's first key are left out.
+func (h *heads) sumQueriesInPieces(w *worker, v *vectors, out, s []float32, ld int, x *queryPieces, pieces, sums []float32, q0, nq, k0, nk int) {
+	turned := factor{weights: bytesOf(matrix{s, nq, nk, ld}), along: true}
+	for i := 0; i < nk; i += groupRows {
+		from := max(0, k0+i-q0) / groupRows * groupRows
+		if from >= nq {
+			continue
+		}
+		n, blocks := min(groupRows, nk-i), ceil(nq-from, blockDepth)
+		for b := range blocks {
+			q := from + b*blockDepth
+			packAlong(w, v, pieces[b*leftBlock:], &turned, i, n, q, min(blockDepth, nq-q))
+		}
+		for panel := range h.pieceHeads() {
+			j := panel * panelCols
+			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &x.along[(panel*queryGroups+from/groupRows)*leftBlock], 0, blocks,
+				&sums[0], &out[i*h.padded+j], h.padded, true)
+		}
+	}
+}
