@@ -9,7 +9,8 @@ import (
 // Attention goes block by block over queries and keys with the running
 // maximum and sum of Milakov and Gimelshein (2018) and Dao et al. (2022), so
 // that no more than a block of scores exists at a time. Both products of a
-// block go through the micro-kernel; tiles above the diagonal are left out.
+// block go through the micro-kernel; tiles above the diagonal are left out. Of long
+// sequences they are in pieces, where there are such products (piecesattention.go).
 const (
 	blockQueries = 16 * tileRows // a multiple of tileRows
 	blockKeys    = 16 * tileCols // a multiple of tileCols

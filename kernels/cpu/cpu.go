@@ -7,8 +7,8 @@
 //   - gemm.go and pack.go multiply packed panels: nearly all arithmetic of a
 //     step, attention's included, goes through one micro-kernel; strassen.go and
 //     strassenloss.go save an eighth of it in large products, where that pays;
-//     pieces.go and piecesloss.go have large products computed by a unit for matrices
-//     of bfloat16, where there is one, as exactly;
+//     pieces.go, piecesloss.go and piecesattention.go have large products computed by a
+//     unit for matrices of bfloat16, where there is one, as exactly;
 //   - vector.go lists the inner loops, which exist once per instruction set:
 //     plain.go in Go, and assembly that the generators in gen/ write: AVX2,
 //     AVX-512, AMX, NEON.

@@ -71,7 +71,7 @@ func (t *term) pieces() int {
 	return mostPieces
 }
 
-// pieced is a sum of products in pieces: of so many blocks, the first ones with one piece.
+// pieced is a sum of products in pieces: of so many blocks, of which the first ones have one piece.
 type pieced struct {
 	v      *vectors
 	terms  []term
@@ -93,8 +93,7 @@ func newPieced(v *vectors, terms []term) pieced {
 	return x
 }
 
-// at returns how many of the blocks before the b-th, of a panel of the right factor, have one piece, and what
-// they and the others take.
+// at returns how many elements the blocks before the b-th take, of a panel of the right factor.
 func (x *pieced) at(b int) int { return pieceWords * (min(b, x.one) + mostPieces*max(0, b-x.one)) }
 
 // between returns how many of blocks b to b+n have one piece, and how many have three.
@@ -157,7 +156,7 @@ func packAlong(w *worker, v *vectors, dst []float32, f *factor, i, m, p, k int) 
 	}
 }
 
-// packRight packs blocks b to b+n of columns j to j+count, at most panelCols, in memory for all of a panel.
+// packRight packs blocks b to b+n of columns j to j+count, at most panelCols, by way of spare memory.
 func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) {
 	x.eachBlocks(b, n, func(t *term, first, at, part int) {
 		d, pieces := dst[x.at(b+at)-x.at(b):], t.pieces()
@@ -198,6 +197,7 @@ func pieceCols(n, blocks int) int {
 // pieceSpare is what packRight takes for so many blocks.
 func pieceSpare(blocks int) int { return blocks * blockDepth * panelCols }
 
+// sumWords is what multiply takes.
 const sumWords = groupRows * panelCols
 
 // piecesNeed is the memory of a product with so many blocks.
@@ -209,6 +209,7 @@ func piecesNeed(m, n, blocks int) need {
 	}
 }
 
+// run computes all columns, with working memory of piecesNeed.
 func (g *inPieces) run(p *pool, mem []float32) {
 	g.pieced = newPieced(g.v, g.terms)
 	x := &g.pieced
