@@ -92,11 +92,11 @@ var amx = withPieces(avx512)
 func withPieces(v vectors) vectors {
 	v.name, v.strassen = "amx", nil
 	v.pieces = &pieceVectors{
+		least:        pieceLimits{rows: 16, side: 64, work: 1 << 22, sequence: 256},
 		splitRow:     amxSplitRow,
 		splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 3: amxSplitColumns},
 		multiply:     amxMultiply,
 	}
-	v.pieces.least.rows, v.pieces.least.side, v.pieces.least.work = 16, 64, 1<<22
 	v.peak = func(rounds int) float64 {
 		const products = 6 // for one of float32
 		amxProducts(rounds)

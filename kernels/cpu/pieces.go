@@ -33,11 +33,14 @@ const (
 	rightCache = packBudget * mostPieces / 2 // of what is packed of the right factor at a time
 )
 
+// pieceLimits is what is computed so at least, as less is not worth to pad and pack: products of
+// so many rows, of columns and depth, and of multiply-adds, and sequences of so many rows, with
+// heads of half as many columns.
+type pieceLimits struct{ rows, side, work, sequence int }
+
 // pieceVectors are an instruction set's loops for it.
 type pieceVectors struct {
-	// least is what a product takes to be computed so, of rows, of columns and depth, and of
-	// multiply-adds: less is not worth to pad and pack.
-	least struct{ rows, side, work int }
+	least pieceLimits
 	// splitRow packs a row of the left factor, of k elements: its line of each piece of each block.
 	splitRow func(dst, src *float32, k int)
 	// splitColumns packs half of the lines of so many blocks, in as many pieces as the index says. The
@@ -55,9 +58,9 @@ func (x *pieceVectors) takes(m, n, depth int) bool {
 	return x != nil && m >= x.least.rows && min(n, depth) >= x.least.side && m*n*depth >= x.least.work
 }
 
-// attends says whether attention within a sequence of n is computed so, of heads of dim.
+// attends says whether attention within a sequence of n rows is computed so.
 func (x *pieceVectors) attends(n, dim int) bool {
-	return x != nil && n >= 16*x.least.rows && dim >= x.least.side/2
+	return x != nil && n >= x.least.sequence && 2*dim >= x.least.side
 }
 
 // pieceBlocks returns how many blocks the depth of a term takes.

@@ -33,6 +33,7 @@ func piecing() (sets []*vectors) {
 
 // goPieces is what the assembly does.
 var goPieces = pieceVectors{
+	least: pieceLimits{rows: 1, side: 1, sequence: 16},
 	splitRow: func(dst, src *float32, k int) {
 		to, from := unsafe.Slice(dst, ceil(k, blockDepth)*leftBlock), unsafe.Slice(src, k)
 		for block := 0; block*blockDepth < k; block++ {
@@ -121,8 +122,6 @@ func goMultiplyPieces(m, n int, left, right *float32, one, three int, sums, c *f
 		}
 	}
 }
-
-func init() { goPieces.least.rows, goPieces.least.side = 1, 1 }
 
 // TestPieces goes through incomplete groups, panels and blocks, several blocks of the depth at
 // a time, and terms with one piece and with three.
