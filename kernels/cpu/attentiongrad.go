@@ -93,7 +93,7 @@ func attentionGradNeed(v *vectors, o *kernels.AttentionGrad) need {
 	}
 	if v.pieces != nil {
 		n.shared += 3 * h.piecesOf(v, h.shared, o.K.Rows, o.Bounds.Rows)
-		n.private += sumWords + pieceSpare(h.pieceHeads()) + 2*(pieceKeys-gradKeys)*h.padded + (gradKeys/blockDepth+4*queryGroups*h.pieceHeads())*leftBlock
+		n.private += sumWords + pieceSpare(h.headBlocks()) + 2*(pieceKeys-gradKeys)*h.padded + (gradKeys/blockDepth+4*queryGroups*h.headBlocks())*leftBlock
 	}
 	return n
 }
@@ -272,7 +272,7 @@ const pieceKeys = 4 * gradKeys
 
 // chunkInPieces is chunk, where a block of queries goes by several blocks of keys.
 func (a *attentionGrad) chunkInPieces(w *worker, g *gradBlock, sp *span, first, last, kv int, dq matrix, mem []float32) {
-	group, blocks := a.query/a.shared, a.pieceHeads()
+	group, blocks := a.query/a.shared, a.headBlocks()
 	dk, dv := take(&mem, pieceKeys*a.padded), take(&mem, pieceKeys*a.padded)
 	p := gradPieces{queries: a.placeQueries(&mem), douts: a.placeQueries(&mem), sums: take(&mem, sumWords),
 		scores: take(&mem, gradKeys/blockDepth*leftBlock)}

@@ -12,20 +12,20 @@ type headPieces struct {
 	blocks int // of a head's dimension
 }
 
-// pieceHeads returns how many blocks a head's dimension takes.
-func (h *heads) pieceHeads() int { return ceil(h.dim, blockDepth) }
+// headBlocks returns how many blocks a head's dimension takes.
+func (h *heads) headBlocks() int { return ceil(h.dim, blockDepth) }
 
 // piecesOf bounds what the rows of so many heads take, packed in one way.
 func (h *heads) piecesOf(v *vectors, heads, rows, sequences int) int {
 	if v.pieces == nil {
 		return 0
 	}
-	return heads * (rows/groupRows + sequences) * h.pieceHeads() * leftBlock
+	return heads * (rows/groupRows + sequences) * h.headBlocks() * leftBlock
 }
 
 // placePieces gives packed rows of so many heads their place.
 func (h *heads) placePieces(heads int, mem *[]float32) headPieces {
-	p := headPieces{groups: len(h.seq.groups), blocks: h.pieceHeads()}
+	p := headPieces{groups: len(h.seq.groups), blocks: h.headBlocks()}
 	p.data = take(mem, heads*p.groups*p.blocks*leftBlock)
 	return p
 }
@@ -46,10 +46,10 @@ func (h *heads) groupOf(x matrix, head, group int) matrix {
 	return x.part(h.seq.spans[g.span].start+int(g.first), int(g.n), head*h.dim, h.dim)
 }
 
-// splitRows packs a group of rows of which k elements count.
-func splitRows(v *vectors, dst []float32, x matrix, k, blocks int) {
+// splitRows packs a group of rows.
+func splitRows(v *vectors, dst []float32, x matrix) {
 	for i := range x.rows {
-		v.pieces.splitRow(&dst[i*lineWords], &x.data[i*x.stride], min(k, blocks*blockDepth))
+		v.pieces.splitRow(&dst[i*lineWords], &x.data[i*x.stride], x.cols)
 	}
 }
 
@@ -78,7 +78,7 @@ func packTerm(w *worker, v *vectors, dst []float32, f factor, depth, j, cols int
 // scoresInPieces computes a block of scores where it is not above the diagonal: q are packed
 // groups of nq queries from q0 on, k those of the keys from k0 on.
 func (h *heads) scoresInPieces(v *vectors, s []float32, ld int, q, k, sums []float32, q0, nq, k0, nk int) {
-	blocks := h.pieceHeads()
+	blocks := h.headBlocks()
 	for j := 0; j < nk; j += panelCols {
 		if i := max(0, k0+j-q0) / groupRows * groupRows; i < nq {
 			v.pieces.multiply(nq-i, min(panelCols, nk-j), &q[i*lineWords*mostPieces*blocks], &k[j*lineWords*mostPieces*blocks], 0, blocks,
@@ -101,7 +101,7 @@ func (h *heads) sumKeys(v *vectors, out matrix, s []float32, ld int, extents []e
 		for r := range n {
 			clear(s[(i+r)*ld:][extents[i+r][1] : blocks*blockDepth])
 		}
-		splitRows(v, pieces, matrix{s[i*ld:], n, blocks * blockDepth, ld}, blocks*blockDepth, blocks)
+		splitRows(v, pieces, matrix{s[i*ld:], n, blocks * blockDepth, ld})
 		for panel := range keys.blocks {
 			j := panel * panelCols
 			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &keys.along(head, panel, group)[0], 0, blocks,
@@ -120,7 +120,7 @@ type queryPieces struct {
 const queryGroups = blockQueries / groupRows
 
 func (h *heads) placeQueries(mem *[]float32) queryPieces {
-	n := queryGroups * h.pieceHeads() * leftBlock
+	n := queryGroups * h.headBlocks() * leftBlock
 	return queryPieces{take(mem, n), take(mem, n)}
 }
 
@@ -129,7 +129,7 @@ func (p *queryPieces) pack(w *worker, v *vectors, x matrix, blocks int, spare []
 	for group := range ceil(x.rows, groupRows) {
 		i := group * groupRows
 		rows := matrix{x.data[i*x.stride:], min(groupRows, x.rows-i), x.cols, x.stride}
-		splitRows(v, p.across[group*blocks*leftBlock:], rows, x.cols, blocks)
+		splitRows(v, p.across[group*blocks*leftBlock:], rows)
 		for panel := range blocks {
 			dst, j := p.along[(panel*queryGroups+group)*leftBlock:], panel*panelCols
 			if rows.rows < groupRows || j+panelCols > x.cols {
@@ -157,7 +157,7 @@ func (h *heads) sumQueriesInPieces(w *worker, v *vectors, out, s []float32, ld i
 			q := from + b*blockDepth
 			packAlong(w, v, pieces[b*leftBlock:], &turned, i, n, q, min(blockDepth, nq-q))
 		}
-		for panel := range h.pieceHeads() {
+		for panel := range h.headBlocks() {
 			j := panel * panelCols
 			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &x.along[(panel*queryGroups+from/groupRows)*leftBlock], 0, blocks,
 				&sums[0], &out[i*h.padded+j], h.padded, true)
