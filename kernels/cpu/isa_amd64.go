@@ -20,7 +20,7 @@ func available() []*vectors {
 	if !cpu.X86.HasAVX512F || !cpu.X86.HasAVX512DQ || !cpu.X86.HasBMI2 {
 		return []*vectors{&plain, &avx2}
 	}
-	if !cpu.X86.HasAVX512BW || !cpu.X86.HasAMXTile || !cpu.X86.HasAMXBF16 || !permitTiles() {
+	if !cpu.X86.HasAMXTile || !cpu.X86.HasAMXBF16 || !permitTiles() {
 		return []*vectors{&plain, &avx2, &avx512}
 	}
 	return []*vectors{&plain, &avx2, &avx512, &amx}

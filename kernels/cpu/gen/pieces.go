@@ -183,7 +183,7 @@ func (p *unitLoop) setAhead() {
 	ADDQ(place("right"), p.ahead)
 }
 
-// The masks: columns that there are, those again, and of both the ones with old values.
+// The masks of a row's two vectors: of columns that there are, and of those whose old values count.
 var existing, addedTo = []Register{K1, K2}, []Register{K3, K4}
 
 func (p *unitLoop) setMasks() {
