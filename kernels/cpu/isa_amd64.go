@@ -92,7 +92,7 @@ var amx = withPieces(avx512)
 func withPieces(v vectors) vectors {
 	v.name, v.strassen = "amx", nil
 	v.pieces = &pieceVectors{
-		least:        pieceLimits{rows: 16, side: 64, work: 1 << 22, sequence: 256},
+		least:        pieceLimits{rows: 16, side: 128, work: 1 << 22, sequence: 256},
 		splitRow:     amxSplitRow,
 		splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 3: amxSplitColumns},
 		multiply:     amxMultiply,
