@@ -261,7 +261,7 @@ func attentionNeed(v *vectors, o *kernels.Attention) need {
 		private: 2*blockQueries*h.padded + blockQueries*scoreLine + 4*blockQueries + aligned(tileRows*h.dim),
 	}
 	if v.pieces != nil {
-		n.private += sumWords + (blockQueries/groupRows*h.headBlocks()+blockKeys/blockDepth)*leftBlock
+		n.private += sumWords + (queryGroups*h.headBlocks()+blockKeys/blockDepth)*leftBlock
 	}
 	return n
 }
@@ -361,11 +361,8 @@ func (a *attention) attendInTiles(w *worker, x *softmax, sp *span, q matrix, q0,
 
 func (a *attention) attendInPieces(w *worker, x *softmax, sp *span, q matrix, q0, kv int, mem []float32) {
 	nq, blocks := q.rows, a.headBlocks()
-	sums, queries := take(&mem, sumWords), take(&mem, blockQueries/groupRows*blocks*leftBlock)
-	for i := 0; i < nq; i += groupRows {
-		n := min(groupRows, nq-i)
-		splitRows(a.isa, queries[i*lineWords*mostPieces*blocks:], matrix{q.data[i*q.stride:], n, a.dim, q.stride})
-	}
+	sums, queries := take(&mem, sumWords), take(&mem, queryGroups*blocks*leftBlock)
+	splitRows(a.isa, queries, q, blocks)
 	for k0 := a.reach(q0) / groupRows * groupRows; k0 < q0+nq; k0 += blockKeys {
 		nk, group := min(blockKeys, q0+nq-k0), sp.keyPanel+k0/groupRows
 		a.scoresInPieces(a.isa, x.s, scoreLine, queries, a.keyPieces.across(kv, group), sums, q0, nq, k0, nk)

@@ -3,6 +3,7 @@ package cpu
 import (
 	"math"
 	"slices"
+	"unsafe"
 
 	"graft/kernels"
 )
@@ -164,6 +165,10 @@ func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) 
 	x.eachBlocks(b, n, func(t *term, first, at, part int) {
 		d, pieces := dst[x.at(b+at)-x.at(b):], t.pieces()
 		k := min(part*blockDepth, t.depth-first)
+		if count == panelCols && k == part*blockDepth && t.right.alongAsStored() {
+			x.splitInPlace(d, &t.right, j, first, part)
+			return
+		}
 		panel := part * blockDepth * tileCols
 		packRight(w, x.v, spare, panel, t.right, j, count, first, k)
 		for half := range panelCols / tileCols {
@@ -175,6 +180,14 @@ func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) 
 			x.v.pieces.splitColumns[pieces](&d[0], &s[0], tileCols, halfBlock, part, halfBlock)
 		}
 	})
+}
+
+// splitInPlace is packRight for so many whole blocks, from depth p on, of weights that need no copy.
+func (x *pieced) splitInPlace(dst []float32, f *factor, j, p, blocks int) {
+	for half := range panelCols / tileCols {
+		src := (*float32)(unsafe.Pointer(&f.at(p, j+half*tileCols)[0])) // at any alignment, for assembly alone
+		x.v.pieces.splitColumns[mostPieces](&dst[half*pieceWords/2], src, f.stride, tileCols*f.stride, blocks, tileCols*f.stride)
+	}
 }
 
 // multiply computes m rows by n columns of a panel: blocks b to b+k.
@@ -214,6 +227,9 @@ func piecesNeed(m, n, blocks int) need {
 
 // run computes all columns, with working memory of piecesNeed.
 func (g *inPieces) run(p *pool, mem []float32) {
+	for i := range g.terms {
+		g.terms[i].right.scale *= g.alpha
+	}
 	g.pieced = newPieced(g.v, g.terms)
 	x := &g.pieced
 	g.packB = mem

@@ -175,7 +175,7 @@ func TestSplit(t *testing.T) {
 	}
 	copy(x, []float32{0, float32(math.Copysign(0, -1)), 1, -1, 1 + 0x1p-23, 0x1.fffffep0, 0x1.ffff7ep9, 0x1.0101p-5})
 	for _, v := range piecing() {
-		rows := split(v, x, func(dst, src *float32) { v.pieces.splitRow(dst, src, k) })
+		rows := split(x, func(dst, src *float32) { v.pieces.splitRow(dst, src, k) })
 		for i, want := range x {
 			block, line := i/blockDepth, i%blockDepth%lineWords
 			var sum float64
@@ -190,12 +190,12 @@ func TestSplit(t *testing.T) {
 				t.Errorf("%s: pieces of %g add up to %g", v.name, want, sum)
 			}
 		}
-		if want := split(v, x, func(dst, src *float32) { goPieces.splitRow(dst, src, k) }); !sameBits(rows, want) {
+		if want := split(x, func(dst, src *float32) { goPieces.splitRow(dst, src, k) }); !sameBits(rows, want) {
 			t.Errorf("%s: splits rows in another way", v.name)
 		}
 		for _, pieces := range []int{1, mostPieces} {
 			columns := func(p *pieceVectors) []float32 {
-				return split(v, x, func(dst, src *float32) { p.splitColumns[pieces](dst, src, 1, 20, 2, 3) })
+				return split(x, func(dst, src *float32) { p.splitColumns[pieces](dst, src, 1, 20, 2, 3) })
 			}
 			if !sameBits(columns(v.pieces), columns(&goPieces)) {
 				t.Errorf("%s: splits columns into %d in another way", v.name, pieces)
@@ -205,7 +205,7 @@ func TestSplit(t *testing.T) {
 }
 
 // split has x split into memory with a margin.
-func split(_ *vectors, x []float32, f func(dst, src *float32)) []float32 {
+func split(x []float32, f func(dst, src *float32)) []float32 {
 	dst := make([]float32, 4*leftBlock)
 	f(&dst[0], &slices.Clone(x)[0])
 	return dst
@@ -243,7 +243,7 @@ func TestPiecesNotFinite(t *testing.T) {
 	}
 }
 
-// TestPiecesErrors: against float64, errors are smaller than those of plain sums.
+// TestPiecesErrors: against float64, errors are less than half of those of plain sums.
 func TestPiecesErrors(t *testing.T) {
 	const m, n = 64, 96
 	for _, depth := range []int{256, 1024} {
@@ -267,7 +267,7 @@ func TestPiecesErrors(t *testing.T) {
 			return math.Sqrt(sum / float64(len(want)))
 		}
 		for _, v := range piecing() {
-			if got, plainly := rms(v), rms(&plain); got > plainly {
+			if got, plainly := rms(v), rms(&plain); got > plainly/2 {
 				t.Errorf("%s: sums of %d: errors of %.2g, plain ones of %.2g", v.name, depth, got, plainly)
 			} else {
 				t.Logf("%s: sums of %d: errors of %.2g, plain ones of %.2g", v.name, depth, got, plainly)

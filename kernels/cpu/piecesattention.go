@@ -46,10 +46,10 @@ func (h *heads) groupOf(x matrix, head, group int) matrix {
 	return x.part(h.seq.spans[g.span].start+int(g.first), int(g.n), head*h.dim, h.dim)
 }
 
-// splitRows packs a group of rows.
-func splitRows(v *vectors, dst []float32, x matrix) {
+// splitRows packs rows as a left factor of so many blocks.
+func splitRows(v *vectors, dst []float32, x matrix, blocks int) {
 	for i := range x.rows {
-		v.pieces.splitRow(&dst[i*lineWords], &x.data[i*x.stride], x.cols)
+		v.pieces.splitRow(&dst[i/groupRows*blocks*leftBlock+i%groupRows*lineWords], &x.data[i*x.stride], x.cols)
 	}
 }
 
@@ -101,7 +101,7 @@ func (h *heads) sumKeys(v *vectors, out matrix, s []float32, ld int, extents []e
 		for r := range n {
 			clear(s[(i+r)*ld:][extents[i+r][1] : blocks*blockDepth])
 		}
-		splitRows(v, pieces, matrix{s[i*ld:], n, blocks * blockDepth, ld})
+		splitRows(v, pieces, matrix{s[i*ld:], n, blocks * blockDepth, ld}, blocks)
 		for panel := range keys.blocks {
 			j := panel * panelCols
 			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &keys.along(head, panel, group)[0], 0, blocks,
@@ -126,19 +126,12 @@ func (h *heads) placeQueries(mem *[]float32) queryPieces {
 
 // pack packs rows both ways.
 func (p *queryPieces) pack(w *worker, v *vectors, x matrix, blocks int, spare []float32) {
-	for group := range ceil(x.rows, groupRows) {
-		i := group * groupRows
+	splitRows(v, p.across, x, blocks)
+	for i := 0; i < x.rows; i += groupRows {
 		rows := matrix{x.data[i*x.stride:], min(groupRows, x.rows-i), x.cols, x.stride}
-		splitRows(v, p.across[group*blocks*leftBlock:], rows)
 		for panel := range blocks {
-			dst, j := p.along[(panel*queryGroups+group)*leftBlock:], panel*panelCols
-			if rows.rows < groupRows || j+panelCols > x.cols {
-				packTerm(w, v, dst, factor{weights: bytesOf(rows), along: true, scale: 1}, rows.rows, j, min(panelCols, x.cols-j), spare)
-				continue
-			}
-			for half := range panelCols / tileCols {
-				v.pieces.splitColumns[mostPieces](&dst[half*pieceWords/2], &rows.data[j+half*tileCols], rows.stride, tileCols*rows.stride, 1, 0)
-			}
+			j := panel * panelCols
+			packTerm(w, v, p.along[(panel*queryGroups+i/groupRows)*leftBlock:], factor{weights: bytesOf(rows), along: true, scale: 1}, rows.rows, j, min(panelCols, x.cols-j), spare)
 		}
 	}
 }

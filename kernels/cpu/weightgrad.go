@@ -54,7 +54,6 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 	g := &b.gemm
 	*g = gemm{v: b.v, terms: append(g.terms[:0], t), cuts: g.cuts, depth: t.depth, m: dw.rows, n: dw.cols, c: dw.data, ldc: dw.stride, alpha: alpha, add: true}
 	if b.v.pieces.takes(g.m, g.n, g.depth) {
-		g.terms[0].right.scale = alpha
 		(*inPieces)(g).run(b.pool, mem)
 		return
 	}
