@@ -39,6 +39,9 @@ func Check(o Op) {
 		if o.Add != nil {
 			c.shape(o.X, o.Add)
 		}
+		if o.Out != nil {
+			c.shape(o.X, o.Out)
+		}
 		if o.DWeight != nil {
 			c.shape(o.Weight, o.DWeight)
 		}
@@ -109,6 +112,9 @@ func Check(o Op) {
 		c.shape(o.Gate, o.DOut)
 		c.shape(o.Gate, o.DGate)
 		c.shape(o.Gate, o.DUp)
+		if o.Out != nil {
+			c.shape(o.Gate, o.Out)
+		}
 		c.that(o.Act <= GELUTanh, "unknown activation")
 	case *Gather:
 		o.Operands(c.operand)

@@ -26,7 +26,7 @@ func (o *RMSNorm) Operands(v Visitor) {
 
 func (o *RMSNormGrad) Operands(v Visitor) {
 	v.on(Read, &o.X, &o.InvRMS, &o.Weight, &o.DOut, &o.Add)
-	v.on(Write, &o.DX)
+	v.on(Write, &o.DX, &o.Out)
 	v.on(Update, &o.DWeight)
 }
 
@@ -85,7 +85,7 @@ func (o *Gated) Operands(v Visitor) {
 
 func (o *GatedGrad) Operands(v Visitor) {
 	v.on(Read, &o.Gate, &o.Up, &o.DOut)
-	v.on(Write, &o.DGate, &o.DUp)
+	v.on(Write, &o.DGate, &o.DUp, &o.Out)
 }
 
 func (o *Gather) Operands(v Visitor) {

@@ -76,9 +76,9 @@ func fill(op Op) (fields map[**Tensor]string) {
 
 // written says which fields of each type are outputs.
 var written = map[string]string{
-	"Embed": "Out", "EmbedGrad": "+DTable", "RMSNorm": "Sum Out InvRMS", "RMSNormGrad": "DX +DWeight", "Product": "Out",
+	"Embed": "Out", "EmbedGrad": "+DTable", "RMSNorm": "Sum Out InvRMS", "RMSNormGrad": "DX Out +DWeight", "Product": "Out",
 	"WeightGrad": "+DW", "BiasGrad": "+DBias", "RotaryTable": "Out", "Rotary": "Out", "Attention": "Out LSE", "Softmax": "Out", "SoftmaxGrad": "DX",
-	"AttentionGrad": "DQ DK DV", "Gated": "Out", "GatedGrad": "DGate DUp", "Gather": "Out", "Scatter": "Out",
+	"AttentionGrad": "DQ DK DV", "Gated": "Out", "GatedGrad": "DGate DUp Out", "Gather": "Out", "Scatter": "Out",
 	"CrossEntropy": "Loss DX +DW", "Sum": "Out", "Dropout": "Out", "Zero": "Out", "ClipNorm": "Out", "AdamW": "+P +M +V",
 }
 
@@ -192,7 +192,7 @@ func wellFormed() map[string]Op {
 		&Embed{Tokens: column(6), Table: sized("table", BF16, 10, 8), Out: f32(6, 8)},
 		&EmbedGrad{Tokens: column(6), DOut: f32(6, 8), DTable: f32(10, 8)},
 		&RMSNorm{X: f32(6, 8), Residual: f32(6, 8), Weight: sized("weight", F16, 1, 4), Sum: f32(6, 8), Out: f32(6, 8), InvRMS: f32(6, 2)},
-		&RMSNormGrad{X: f32(6, 8), InvRMS: f32(6, 2), Weight: f32(1, 4), DOut: f32(6, 8), Add: f32(6, 8), DX: f32(6, 8), DWeight: f32(1, 4)},
+		&RMSNormGrad{X: f32(6, 8), InvRMS: f32(6, 2), Weight: f32(1, 4), DOut: f32(6, 8), Add: f32(6, 8), DX: f32(6, 8), Out: f32(6, 8), DWeight: f32(1, 4)},
 		&Product{Terms: []Term{{X: f32(6, 8), W: sized("w", BF16, 5, 8)}, {X: f32(6, 2), W: f32(2, 5), Transposed: true}},
 			Bias: f32(1, 5), Add: f32(6, 5), Out: f32(6, 5)},
 		&WeightGrad{DY: f32(6, 5), X: f32(6, 8), DW: f32(5, 8)},
@@ -205,7 +205,7 @@ func wellFormed() map[string]Op {
 		&Softmax{X: f32(12, 6), Bounds: column(3), Out: f32(12, 6), Scale: 1},
 		&SoftmaxGrad{Out: f32(12, 6), DOut: f32(12, 6), DX: f32(12, 6), Scale: 1},
 		&Gated{Gate: f32(6, 8), Up: f32(6, 8), Out: f32(6, 8)},
-		&GatedGrad{Gate: f32(6, 8), Up: f32(6, 8), DOut: f32(6, 8), DGate: f32(6, 8), DUp: f32(6, 8)},
+		&GatedGrad{Gate: f32(6, 8), Up: f32(6, 8), DOut: f32(6, 8), DGate: f32(6, 8), DUp: f32(6, 8), Out: f32(6, 8)},
 		&Gather{Rows: column(3), X: f32(6, 8), Out: f32(3, 8)},
 		&Scatter{Rows: column(3), X: f32(3, 8), Out: f32(6, 8)},
 		&CrossEntropy{Terms: []HeadTerm{{X: f32(3, 8), W: sized("w", F16, 10, 8), DX: f32(3, 8), DW: f32(10, 8)}, {X: f32(3, 2), W: f32(10, 2)}},
@@ -227,7 +227,7 @@ func TestCost(t *testing.T) {
 		"embed":          {0, f*6 + 2*48 + f*48}, // the rows that are read, in BF16
 		"embed_grad":     {48, f*6 + f*48 + 2*f*48},
 		"rms_norm":       {4 * 48, f*2*48 + 2*4 + f*(2*48+12)},
-		"rms_norm_grad":  {8 * 48, f*(48+12+4+48+48) + f*48 + 2*f*4},
+		"rms_norm_grad":  {8 * 48, f*(48+12+4+48+48) + f*2*48 + 2*f*4},
 		"product":        {2 * 6 * 5 * (8 + 2), f*48 + 2*40 + f*(12+10) + f*(5+30+30)},
 		"weight_grad":    {2 * 6 * 5 * 8, f*(30+48) + 2*f*40},
 		"bias_grad":      {30, f*30 + 2*f*5},
@@ -236,7 +236,7 @@ func TestCost(t *testing.T) {
 		"attention":      {2 * 2 * 2 * 21 * 4, f * (48 + 24 + 24 + 3 + 48 + 12)}, // 2 products, 2 heads of 4
 		"attention_grad": {5 * 2 * 2 * 21 * 4, f * (48 + 24 + 24 + 3 + 48 + 12 + 48 + 48 + 24 + 24)},
 		"gated":          {5 * 48, f * 3 * 48},
-		"gated_grad":     {10 * 48, f * 5 * 48},
+		"gated_grad":     {10 * 48, f * 6 * 48},
 		"gather":         {0, f * (3 + 24 + 24)},
 		"scatter":        {0, f * (3 + 24 + 48)},
 		"cross_entropy":  {3*2*3*8*10 + 2*3*2*10, f*24 + 2*80 + f*(6+20) + f*(3+3) + f*24 + 2*f*80},

@@ -68,6 +68,8 @@ type RMSNorm struct {
 // with x̂ = X·InvRMS and g = DOut·(Weight + Offset):
 //
 //	DX = Add + InvRMS · (g - x̂·mean(g·x̂)),  DWeight += Σ_t DOut·x̂
+//
+// On the way it makes RMSNorm's output again, Out = x̂·(Weight + Offset), where that was not kept.
 type RMSNormGrad struct {
 	X       *Tensor // the normalised input (Sum, where there was a residual)
 	InvRMS  *Tensor // [T, groups]
@@ -75,6 +77,7 @@ type RMSNormGrad struct {
 	DOut    *Tensor // like X
 	Add     *Tensor // like X, or nil
 	DX      *Tensor // like X; may be DOut or Add itself
+	Out     *Tensor // like X, or nil
 	DWeight *Tensor // [1, width], or nil for a frozen weight
 	Offset  float64
 }
@@ -210,10 +213,12 @@ type Gated struct {
 	Act      Act
 }
 
-// GatedGrad computes DGate = DOut·Up·Act'(Gate) and DUp = DOut·Act(Gate).
+// GatedGrad computes DGate = DOut·Up·Act'(Gate) and DUp = DOut·Act(Gate), and on the way makes
+// Gated's output again, Out = Act(Gate)·Up, where that was not kept.
 type GatedGrad struct {
 	Gate, Up, DOut *Tensor // [T, intermediate]
 	DGate, DUp     *Tensor // like Gate; may be Gate and Up, or DOut
+	Out            *Tensor // like Gate, or nil
 	Act            Act
 }
 

@@ -118,7 +118,7 @@ func (p *Program) rmsNormRule(op *kernels.RMSNorm) {
 	if weight.param {
 		g.DWeight = weight.grad.T()
 	}
-	p.emit(g)
+	p.emitMaking(op.Out, &g.Out, g)
 	p.spread(op, dx)
 }
 
@@ -131,8 +131,9 @@ func (p *Program) normWeightRule(op *kernels.RMSNorm, sum *Value) {
 		return
 	}
 	dx := p.temporary("unused", sum)
-	p.emit(&kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS).T(), Weight: op.Weight,
-		DOut: d.T(), DX: dx.T(), DWeight: weight.grad.T(), Offset: op.Offset})
+	g := &kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS).T(), Weight: op.Weight,
+		DOut: d.T(), DX: dx.T(), DWeight: weight.grad.T(), Offset: op.Offset}
+	p.emitMaking(op.Out, &g.Out, g)
 }
 
 func (p *Program) spread(op *kernels.RMSNorm, d *Value) {
@@ -152,7 +153,7 @@ func (p *Program) productRule(op *kernels.Product) {
 		must(!t.Transposed, "Backward", "a transposed product has no gradient rule")
 		x, w := p.value(t.X), p.value(t.W)
 		if w.param {
-			p.emit(&kernels.WeightGrad{DY: d.T(), X: p.need(x).T(), DW: w.grad.T(), Scale: t.Scale})
+			p.weightGrad(x, &kernels.WeightGrad{DY: d.T(), DW: w.grad.T(), Scale: t.Scale})
 		}
 		if x.needsGrad {
 			g := p.sum(x)
@@ -167,6 +168,53 @@ func (p *Program) productRule(op *kernels.Product) {
 	if op.Add != nil {
 		p.add(p.value(op.Add), d)
 	}
+}
+
+// later is a weight's gradient that waits for its X.
+type later struct {
+	op    *kernels.WeightGrad
+	label Label
+}
+
+// weightGrad emits the gradient of a weight by which x was multiplied. If x was not kept, and will
+// be made again beside its own gradient, that of the weight follows then.
+func (p *Program) weightGrad(x *Value, g *kernels.WeightGrad) {
+	if x.root == x && x.recomputed && x.needsGrad && p.again[x] == nil && madeByGradient(p.Ops[x.producer], x.T()) {
+		p.later[x] = append(p.later[x], later{g, p.here})
+		return
+	}
+	g.X = p.need(x).T()
+	p.emit(g)
+}
+
+// madeByGradient says whether the gradient of an operation can make its output out again.
+func madeByGradient(op kernels.Op, out *kernels.Tensor) bool {
+	switch op := op.(type) {
+	case *kernels.RMSNorm:
+		return op.Out == out
+	case *kernels.Gated:
+		return true
+	}
+	return false
+}
+
+// emitMaking emits the gradient g of an operation with the output out. If a weight's gradient
+// waits for out, g makes it again, in *again, unless that has happened already.
+func (p *Program) emitMaking(out *kernels.Tensor, again **kernels.Tensor, g kernels.Op) {
+	v := p.value(out)
+	waiting := p.later[v]
+	if len(waiting) > 0 && p.again[v] == nil {
+		p.again[v] = p.temporary(v.Name, v)
+		*again = p.again[v].T()
+	}
+	p.emit(g)
+	here := p.here
+	for _, w := range waiting {
+		p.here, w.op.X = w.label, p.again[v].T()
+		p.emit(w.op)
+	}
+	p.here = here
+	delete(p.later, v)
 }
 
 func (p *Program) rotaryRule(op *kernels.Rotary) {
@@ -200,7 +248,7 @@ func (p *Program) gatedRule(op *kernels.Gated) {
 	gate, up := p.value(op.Gate), p.value(op.Up)
 	g := &kernels.GatedGrad{Gate: p.need(gate).T(), Up: p.need(up).T(), DOut: d.T(), Act: op.Act}
 	g.DGate, g.DUp = p.destinationOrUnused(gate).T(), p.destinationOrUnused(up).T()
-	p.emit(g)
+	p.emitMaking(op.Out, &g.Out, g)
 }
 
 func (p *Program) gatherRule(op *kernels.Gather) {

@@ -39,6 +39,7 @@ func build(t *testing.T, recompute bool) *fixture {
 	a1, a2 := add("a1", 2, hidden), add("a2", 3, hidden)
 	b1, b2 := add("b1", hidden, 2), add("b2", hidden, 3)
 	w1, w2, bias := add("w1", hidden, hidden), add("w2", hidden, hidden), add("bias", 1, hidden)
+	down := add("down", hidden, hidden)
 	stack := f.params.Stack("a", []*Parameter{a1, a2})
 	if err := f.params.Allocate(b); err != nil {
 		t.Fatal(err)
@@ -65,6 +66,7 @@ func build(t *testing.T, recompute bool) *fixture {
 	gate := f.Linear(y, use(w1), nil, &Adapter{U: f.Slice(f.u, 0, 2), B: use(b1), Scale: 2}, 1)
 	up := f.Linear(y, use(w2), use(bias), &Adapter{U: f.Slice(f.u, 2, 3), B: use(b2), Scale: 0.5}, 1)
 	z := f.Gated(gate, up, kernels.SiLU)
+	z = f.Linear(z, use(down), nil, nil, 1)
 	sum := f.Add(f.Add(z, gate), x) // gate is used twice
 	f.Block(false)
 	f.loss = f.CrossEntropy(f.Gather(f.rows, sum), use(table), f.targets, nil, 1, 0)
@@ -227,6 +229,29 @@ func TestOneProduct(t *testing.T) {
 	}
 	if most != 3 {
 		t.Errorf("the longest product has %d terms, want 3", most)
+	}
+}
+
+// TestMadeAgain: what norms and gates have not kept is made again by their gradients.
+func TestMadeAgain(t *testing.T) {
+	f, made := build(t, false), 0
+	for i, op := range f.Ops {
+		if f.Labels[i].Pass == Recompute {
+			t.Errorf("%s is computed again", op.Kind())
+		}
+		switch o := op.(type) {
+		case *kernels.RMSNormGrad:
+			if o.Out != nil {
+				made++
+			}
+		case *kernels.GatedGrad:
+			if o.Out != nil {
+				made++
+			}
+		}
+	}
+	if made != 3 {
+		t.Errorf("%d outputs are made again, want those of two norms and a gate", made)
 	}
 }
 

@@ -112,9 +112,13 @@ func norm32(o *kernels.RMSNorm) {
 		variance := sum32(squares)/float32(len(s)) + float32(o.Eps)
 		inv := 1 / float32(math.Sqrt(float64(variance)))
 		rowOf(o.InvRMS, t)[0] = float64(inv)
-		for j, v := range s {
-			rowOf(o.Out, t)[j] = weight[j] * float64(float32(v)*inv)
-		}
+		normalize32(rowOf(o.Out, t), s, weight, inv)
+	}
+}
+
+func normalize32(out, x, weight []float64, inv float32) {
+	for j, v := range x {
+		out[j] = weight[j] * float64(float32(v)*inv)
 	}
 }
 
@@ -126,6 +130,9 @@ func normGrad32(o *kernels.RMSNormGrad, tokens float64) {
 	for t := range o.X.Rows {
 		x, dout, dx := rowOf(o.X, t), rowOf(o.DOut, t), rowOf(o.DX, t)
 		inv := float32(rowOf(o.InvRMS, t)[0])
+		if o.Out != nil {
+			normalize32(rowOf(o.Out, t), x, weight, inv)
+		}
 		d, products := make([]float32, n), make([]float32, n)
 		for j := range n {
 			d[j] = float32(dout[j] * weight[j] / tokens)

@@ -12,6 +12,7 @@ type elementwise struct {
 	f      eachKind
 	out    matrix // its shape is that of all others
 	out2   matrix
+	out3   matrix // optional
 	a, b   matrix
 	c      matrix
 	bias   []float32
@@ -75,7 +76,12 @@ func (e *elementwise) segment(i, j, n int) {
 	case eachGated:
 		e.v.gated[e.act](out, e.a.segment(i, j, n), e.b.segment(i, j, n))
 	case eachGatedGrad:
-		e.v.gatedGrad[e.act](out, e.out2.segment(i, j, n), e.a.segment(i, j, n), e.b.segment(i, j, n), e.c.segment(i, j, n))
+		dup := e.out2.segment(i, j, n)
+		again := dup
+		if e.out3.present() {
+			again = e.out3.segment(i, j, n)
+		}
+		e.v.gatedGrad[e.act](out, dup, again, e.a.segment(i, j, n), e.b.segment(i, j, n), e.c.segment(i, j, n))
 	}
 }
 
@@ -95,7 +101,7 @@ func (b *Backend) gated(o *kernels.Gated) {
 }
 
 func (b *Backend) gatedGrad(o *kernels.GatedGrad) {
-	b.each = elementwise{v: b.v, f: eachGatedGrad, act: o.Act, out: view(o.DGate), out2: view(o.DUp),
+	b.each = elementwise{v: b.v, f: eachGatedGrad, act: o.Act, out: view(o.DGate), out2: view(o.DUp), out3: optional(o.Out),
 		a: view(o.Gate), b: view(o.Up), c: view(o.DOut)}
 	b.each.run(b.pool)
 }

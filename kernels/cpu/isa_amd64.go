@@ -134,7 +134,7 @@ func wide(v vectors) vectors {
 	v.sumSquares, v.normalizeSum, v.dot3, v.normGrad, v.weightGrad = avx512SumSquares, avx512NormalizeSum, avx512Dot3, avx512NormGrad, avx512WeightGrad
 	v.rotate, v.unrotate = avx512Rotate, avx512Unrotate
 	v.gated = [3]func(out, gate, up []float32){avx512SiLU, avx512GELU, avx512GELUTanh}
-	v.gatedGrad = [3]func(dgate, dup, gate, up, dout []float32){avx512SiLUGrad, avx512GELUGrad, avx512GELUTanhGrad}
+	v.gatedGrad = [3]func(dgate, dup, out, gate, up, dout []float32){avx512SiLUGrad, avx512GELUGrad, avx512GELUTanhGrad}
 	v.adam = func(p, m, v, g []float32, c *adamFactors) { avx512Adam(p, m, v, g, &c.clip) }
 	v.peak = func(rounds int) float64 {
 		avx512FMA(rounds)
@@ -191,7 +191,7 @@ var avx2 = vectors{
 	rotate:       avx2Rotate,
 	unrotate:     avx2Unrotate,
 	gated:        [3]func(out, gate, up []float32){avx2SiLU, avx2GELU, avx2GELUTanh},
-	gatedGrad:    [3]func(dgate, dup, gate, up, dout []float32){avx2SiLUGrad, avx2GELUGrad, avx2GELUTanhGrad},
+	gatedGrad:    [3]func(dgate, dup, out, gate, up, dout []float32){avx2SiLUGrad, avx2GELUGrad, avx2GELUTanhGrad},
 	dropout:      dropoutWithTail(avx2Dropout),
 	adam: func(p, m, v, g []float32, c *adamFactors) {
 		avx2Adam(p, m, v, g, &c.clip)

@@ -65,7 +65,7 @@ var neon = vectors{
 	rotate:     neonRotate,
 	unrotate:   neonUnrotate,
 	gated:      [3]func(out, gate, up []float32){neonSiLU, neonGELU, neonGELUTanh},
-	gatedGrad:  [3]func(dgate, dup, gate, up, dout []float32){neonSiLUGrad, neonGELUGrad, neonGELUTanhGrad},
+	gatedGrad:  [3]func(dgate, dup, out, gate, up, dout []float32){neonSiLUGrad, neonGELUGrad, neonGELUTanhGrad},
 	dropout:    dropoutWithTail(neonDropout),
 	adam: func(p, m, v, g []float32, c *adamFactors) {
 		neonAdam(p, m, v, g, &c.clip)

@@ -5623,24 +5623,25 @@ DATA word_bfb8aa3b<>+56(SB)/4, $0xbfb8aa3b
 DATA word_bfb8aa3b<>+60(SB)/4, $0xbfb8aa3b
 GLOBL word_bfb8aa3b<>(SB), RODATA|NOPTR, $64
 
-// func avx2SiLUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+// func avx2SiLUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·avx2SiLUGrad(SB), NOSPLIT|NOFRAME, $0-120
+TEXT ·avx2SiLUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
-	MOVQ    gate_base+48(FP), DX
-	MOVQ    up_base+72(FP), BX
-	MOVQ    dout_base+96(FP), SI
-	MOVQ    dgate_len+8(FP), DI
+	MOVQ    out_base+48(FP), DX
+	MOVQ    gate_base+72(FP), BX
+	MOVQ    up_base+96(FP), SI
+	MOVQ    dout_base+120(FP), DI
+	MOVQ    dgate_len+8(FP), R8
 	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
-	XORQ    R8, R8
+	XORQ    R9, R9
 
 unrolled:
-	CMPQ        DI, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          single
-	VMOVUPS     (DX)(R8*1), Y2
-	VMOVUPS     32(DX)(R8*1), Y3
+	VMOVUPS     (BX)(R9*1), Y2
+	VMOVUPS     32(BX)(R9*1), Y3
 	VMOVAPS     Y2, Y4
 	VMOVAPS     Y3, Y5
 	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
@@ -5684,28 +5685,34 @@ unrolled:
 	VMULPS      Y9, Y5, Y5
 	VMULPS      Y2, Y8, Y8
 	VMULPS      Y3, Y9, Y9
-	VMOVUPS     (SI)(R8*1), Y2
-	VMOVUPS     32(SI)(R8*1), Y3
+	VMOVUPS     (DI)(R9*1), Y2
+	VMOVUPS     32(DI)(R9*1), Y3
+	VMOVUPS     (SI)(R9*1), Y6
+	VMOVUPS     32(SI)(R9*1), Y7
+	VMOVAPS     Y2, Y10
+	VMOVAPS     Y3, Y11
+	VMULPS      Y6, Y10, Y10
+	VMULPS      Y7, Y11, Y11
+	VMULPS      Y10, Y4, Y4
+	VMULPS      Y11, Y5, Y5
+	VMOVUPS     Y4, (AX)(R9*1)
+	VMOVUPS     Y5, 32(AX)(R9*1)
+	VMULPS      Y8, Y6, Y6
+	VMULPS      Y9, Y7, Y7
+	VMOVUPS     Y6, (DX)(R9*1)
+	VMOVUPS     Y7, 32(DX)(R9*1)
 	VMULPS      Y2, Y8, Y8
 	VMULPS      Y3, Y9, Y9
-	VMOVUPS     (BX)(R8*1), Y6
-	VMOVUPS     32(BX)(R8*1), Y7
-	VMULPS      Y6, Y2, Y2
-	VMULPS      Y7, Y3, Y3
-	VMULPS      Y2, Y4, Y4
-	VMULPS      Y3, Y5, Y5
-	VMOVUPS     Y4, (AX)(R8*1)
-	VMOVUPS     Y5, 32(AX)(R8*1)
-	VMOVUPS     Y8, (CX)(R8*1)
-	VMOVUPS     Y9, 32(CX)(R8*1)
-	ADDQ        $0x00000040, R8
-	SUBQ        $0x00000010, DI
+	VMOVUPS     Y8, (CX)(R9*1)
+	VMOVUPS     Y9, 32(CX)(R9*1)
+	ADDQ        $0x00000040, R9
+	SUBQ        $0x00000010, R8
 	JMP         unrolled
 
 single:
-	CMPQ        DI, $0x08
+	CMPQ        R8, $0x08
 	JL          rest
-	VMOVUPS     (DX)(R8*1), Y2
+	VMOVUPS     (BX)(R9*1), Y2
 	VMOVAPS     Y2, Y3
 	VMULPS      word_bfb8aa3b<>+0(SB), Y3, Y3
 	VMOVUPS     word_42fefae1<>+0(SB), Y4
@@ -5728,24 +5735,27 @@ single:
 	VFMADD213PS Y1, Y2, Y3
 	VMULPS      Y5, Y3, Y3
 	VMULPS      Y2, Y5, Y5
-	VMOVUPS     (SI)(R8*1), Y2
+	VMOVUPS     (DI)(R9*1), Y2
+	VMOVUPS     (SI)(R9*1), Y4
+	VMOVAPS     Y2, Y6
+	VMULPS      Y4, Y6, Y6
+	VMULPS      Y6, Y3, Y3
+	VMOVUPS     Y3, (AX)(R9*1)
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     Y4, (DX)(R9*1)
 	VMULPS      Y2, Y5, Y5
-	VMOVUPS     (BX)(R8*1), Y4
-	VMULPS      Y4, Y2, Y2
-	VMULPS      Y2, Y3, Y3
-	VMOVUPS     Y3, (AX)(R8*1)
-	VMOVUPS     Y5, (CX)(R8*1)
-	ADDQ        $0x20, R8
-	SUBQ        $0x08, DI
+	VMOVUPS     Y5, (CX)(R9*1)
+	ADDQ        $0x20, R9
+	SUBQ        $0x08, R8
 	JMP         single
 
 rest:
-	TESTQ       DI, DI
+	TESTQ       R8, R8
 	JZ          done
-	LEAQ        tail_masks<>+0(SB), R9
-	NEGQ        DI
-	VMOVUPS     32(R9)(DI*4), Y2
-	VMASKMOVPS  (DX)(R8*1), Y2, Y3
+	LEAQ        tail_masks<>+0(SB), R10
+	NEGQ        R8
+	VMOVUPS     32(R10)(R8*4), Y2
+	VMASKMOVPS  (BX)(R9*1), Y2, Y3
 	VMOVAPS     Y3, Y4
 	VMULPS      word_bfb8aa3b<>+0(SB), Y4, Y4
 	VMOVUPS     word_42fefae1<>+0(SB), Y5
@@ -5768,13 +5778,16 @@ rest:
 	VFMADD213PS Y1, Y3, Y0
 	VMULPS      Y5, Y0, Y0
 	VMULPS      Y3, Y5, Y5
-	VMASKMOVPS  (SI)(R8*1), Y2, Y1
+	VMASKMOVPS  (DI)(R9*1), Y2, Y1
+	VMASKMOVPS  (SI)(R9*1), Y2, Y3
+	VMOVAPS     Y1, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y4, Y0, Y0
+	VMASKMOVPS  Y0, Y2, (AX)(R9*1)
+	VMULPS      Y5, Y3, Y3
+	VMASKMOVPS  Y3, Y2, (DX)(R9*1)
 	VMULPS      Y1, Y5, Y5
-	VMASKMOVPS  (BX)(R8*1), Y2, Y3
-	VMULPS      Y3, Y1, Y1
-	VMULPS      Y1, Y0, Y0
-	VMASKMOVPS  Y0, Y2, (AX)(R8*1)
-	VMASKMOVPS  Y5, Y2, (CX)(R8*1)
+	VMASKMOVPS  Y5, Y2, (CX)(R9*1)
 
 done:
 	VZEROUPPER
@@ -5985,24 +5998,25 @@ DATA word_3fcc422a<>+56(SB)/4, $0x3fcc422a
 DATA word_3fcc422a<>+60(SB)/4, $0x3fcc422a
 GLOBL word_3fcc422a<>(SB), RODATA|NOPTR, $64
 
-// func avx2GELUTanhGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+// func avx2GELUTanhGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·avx2GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-120
+TEXT ·avx2GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
-	MOVQ    gate_base+48(FP), DX
-	MOVQ    up_base+72(FP), BX
-	MOVQ    dout_base+96(FP), SI
-	MOVQ    dgate_len+8(FP), DI
+	MOVQ    out_base+48(FP), DX
+	MOVQ    gate_base+72(FP), BX
+	MOVQ    up_base+96(FP), SI
+	MOVQ    dout_base+120(FP), DI
+	MOVQ    dgate_len+8(FP), R8
 	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
-	XORQ    R8, R8
+	XORQ    R9, R9
 
 unrolled:
-	CMPQ        DI, $0x00000010
+	CMPQ        R8, $0x00000010
 	JL          single
-	VMOVUPS     (DX)(R8*1), Y2
-	VMOVUPS     32(DX)(R8*1), Y3
+	VMOVUPS     (BX)(R9*1), Y2
+	VMOVUPS     32(BX)(R9*1), Y3
 	VMOVAPS     Y2, Y4
 	VMOVAPS     Y3, Y5
 	VMULPS      Y2, Y4, Y4
@@ -6064,28 +6078,34 @@ unrolled:
 	VFMADD213PS Y9, Y7, Y5
 	VMULPS      Y2, Y8, Y8
 	VMULPS      Y3, Y9, Y9
-	VMOVUPS     (SI)(R8*1), Y2
-	VMOVUPS     32(SI)(R8*1), Y3
+	VMOVUPS     (DI)(R9*1), Y2
+	VMOVUPS     32(DI)(R9*1), Y3
+	VMOVUPS     (SI)(R9*1), Y6
+	VMOVUPS     32(SI)(R9*1), Y7
+	VMOVAPS     Y2, Y10
+	VMOVAPS     Y3, Y11
+	VMULPS      Y6, Y10, Y10
+	VMULPS      Y7, Y11, Y11
+	VMULPS      Y10, Y4, Y4
+	VMULPS      Y11, Y5, Y5
+	VMOVUPS     Y4, (AX)(R9*1)
+	VMOVUPS     Y5, 32(AX)(R9*1)
+	VMULPS      Y8, Y6, Y6
+	VMULPS      Y9, Y7, Y7
+	VMOVUPS     Y6, (DX)(R9*1)
+	VMOVUPS     Y7, 32(DX)(R9*1)
 	VMULPS      Y2, Y8, Y8
 	VMULPS      Y3, Y9, Y9
-	VMOVUPS     (BX)(R8*1), Y6
-	VMOVUPS     32(BX)(R8*1), Y7
-	VMULPS      Y6, Y2, Y2
-	VMULPS      Y7, Y3, Y3
-	VMULPS      Y2, Y4, Y4
-	VMULPS      Y3, Y5, Y5
-	VMOVUPS     Y4, (AX)(R8*1)
-	VMOVUPS     Y5, 32(AX)(R8*1)
-	VMOVUPS     Y8, (CX)(R8*1)
-	VMOVUPS     Y9, 32(CX)(R8*1)
-	ADDQ        $0x00000040, R8
-	SUBQ        $0x00000010, DI
+	VMOVUPS     Y8, (CX)(R9*1)
+	VMOVUPS     Y9, 32(CX)(R9*1)
+	ADDQ        $0x00000040, R9
+	SUBQ        $0x00000010, R8
 	JMP         unrolled
 
 single:
-	CMPQ        DI, $0x08
+	CMPQ        R8, $0x08
 	JL          rest
-	VMOVUPS     (DX)(R8*1), Y2
+	VMOVUPS     (BX)(R9*1), Y2
 	VMOVAPS     Y2, Y3
 	VMULPS      Y2, Y3, Y3
 	VMULPS      word_3d922279<>+0(SB), Y3, Y3
@@ -6117,24 +6137,27 @@ single:
 	VADDPS      word_3fcc422a<>+0(SB), Y4, Y4
 	VFMADD213PS Y5, Y4, Y3
 	VMULPS      Y2, Y5, Y5
-	VMOVUPS     (SI)(R8*1), Y2
+	VMOVUPS     (DI)(R9*1), Y2
+	VMOVUPS     (SI)(R9*1), Y4
+	VMOVAPS     Y2, Y6
+	VMULPS      Y4, Y6, Y6
+	VMULPS      Y6, Y3, Y3
+	VMOVUPS     Y3, (AX)(R9*1)
+	VMULPS      Y5, Y4, Y4
+	VMOVUPS     Y4, (DX)(R9*1)
 	VMULPS      Y2, Y5, Y5
-	VMOVUPS     (BX)(R8*1), Y4
-	VMULPS      Y4, Y2, Y2
-	VMULPS      Y2, Y3, Y3
-	VMOVUPS     Y3, (AX)(R8*1)
-	VMOVUPS     Y5, (CX)(R8*1)
-	ADDQ        $0x20, R8
-	SUBQ        $0x08, DI
+	VMOVUPS     Y5, (CX)(R9*1)
+	ADDQ        $0x20, R9
+	SUBQ        $0x08, R8
 	JMP         single
 
 rest:
-	TESTQ       DI, DI
+	TESTQ       R8, R8
 	JZ          done
-	LEAQ        tail_masks<>+0(SB), R9
-	NEGQ        DI
-	VMOVUPS     32(R9)(DI*4), Y2
-	VMASKMOVPS  (DX)(R8*1), Y2, Y3
+	LEAQ        tail_masks<>+0(SB), R10
+	NEGQ        R8
+	VMOVUPS     32(R10)(R8*4), Y2
+	VMASKMOVPS  (BX)(R9*1), Y2, Y3
 	VMOVAPS     Y3, Y4
 	VMULPS      Y3, Y4, Y4
 	VMULPS      word_3d922279<>+0(SB), Y4, Y4
@@ -6166,13 +6189,16 @@ rest:
 	VADDPS      word_3fcc422a<>+0(SB), Y1, Y1
 	VFMADD213PS Y5, Y1, Y0
 	VMULPS      Y3, Y5, Y5
-	VMASKMOVPS  (SI)(R8*1), Y2, Y1
+	VMASKMOVPS  (DI)(R9*1), Y2, Y1
+	VMASKMOVPS  (SI)(R9*1), Y2, Y3
+	VMOVAPS     Y1, Y4
+	VMULPS      Y3, Y4, Y4
+	VMULPS      Y4, Y0, Y0
+	VMASKMOVPS  Y0, Y2, (AX)(R9*1)
+	VMULPS      Y5, Y3, Y3
+	VMASKMOVPS  Y3, Y2, (DX)(R9*1)
 	VMULPS      Y1, Y5, Y5
-	VMASKMOVPS  (BX)(R8*1), Y2, Y3
-	VMULPS      Y3, Y1, Y1
-	VMULPS      Y1, Y0, Y0
-	VMASKMOVPS  Y0, Y2, (AX)(R8*1)
-	VMASKMOVPS  Y5, Y2, (CX)(R8*1)
+	VMASKMOVPS  Y5, Y2, (CX)(R9*1)
 
 done:
 	VZEROUPPER
@@ -6600,24 +6626,25 @@ DATA word_bfa1fc4e<>+56(SB)/4, $0xbfa1fc4e
 DATA word_bfa1fc4e<>+60(SB)/4, $0xbfa1fc4e
 GLOBL word_bfa1fc4e<>(SB), RODATA|NOPTR, $64
 
-// func avx2GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+// func avx2GELUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·avx2GELUGrad(SB), NOSPLIT|NOFRAME, $0-120
+TEXT ·avx2GELUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
-	MOVQ    gate_base+48(FP), DX
-	MOVQ    up_base+72(FP), BX
-	MOVQ    dout_base+96(FP), SI
-	MOVQ    dgate_len+8(FP), DI
+	MOVQ    out_base+48(FP), DX
+	MOVQ    gate_base+72(FP), BX
+	MOVQ    up_base+96(FP), SI
+	MOVQ    dout_base+120(FP), DI
+	MOVQ    dgate_len+8(FP), R8
 	VMOVUPS word_c2fc0000<>+0(SB), Y0
 	VMOVUPS word_3f800000<>+0(SB), Y1
-	XORQ    R8, R8
+	XORQ    R9, R9
 
 unrolled:
-	CMPQ         DI, $0x00000010
+	CMPQ         R8, $0x00000010
 	JL           single
-	VMOVUPS      (DX)(R8*1), Y2
-	VMOVUPS      32(DX)(R8*1), Y3
+	VMOVUPS      (BX)(R9*1), Y2
+	VMOVUPS      32(BX)(R9*1), Y3
 	VANDPS       word_7fffffff<>+0(SB), Y2, Y4
 	VANDPS       word_7fffffff<>+0(SB), Y3, Y5
 	VMULPS       word_3f3504f3<>+0(SB), Y4, Y4
@@ -6722,28 +6749,34 @@ unrolled:
 	VADDPS       Y11, Y9, Y9
 	VMULPS       Y2, Y10, Y10
 	VMULPS       Y3, Y11, Y11
-	VMOVUPS      (SI)(R8*1), Y2
-	VMOVUPS      32(SI)(R8*1), Y3
+	VMOVUPS      (DI)(R9*1), Y2
+	VMOVUPS      32(DI)(R9*1), Y3
+	VMOVUPS      (SI)(R9*1), Y4
+	VMOVUPS      32(SI)(R9*1), Y5
+	VMOVAPS      Y2, Y6
+	VMOVAPS      Y3, Y7
+	VMULPS       Y4, Y6, Y6
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VMULPS       Y7, Y9, Y9
+	VMOVUPS      Y8, (AX)(R9*1)
+	VMOVUPS      Y9, 32(AX)(R9*1)
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y11, Y5, Y5
+	VMOVUPS      Y4, (DX)(R9*1)
+	VMOVUPS      Y5, 32(DX)(R9*1)
 	VMULPS       Y2, Y10, Y10
 	VMULPS       Y3, Y11, Y11
-	VMOVUPS      (BX)(R8*1), Y4
-	VMOVUPS      32(BX)(R8*1), Y5
-	VMULPS       Y4, Y2, Y2
-	VMULPS       Y5, Y3, Y3
-	VMULPS       Y2, Y8, Y8
-	VMULPS       Y3, Y9, Y9
-	VMOVUPS      Y8, (AX)(R8*1)
-	VMOVUPS      Y9, 32(AX)(R8*1)
-	VMOVUPS      Y10, (CX)(R8*1)
-	VMOVUPS      Y11, 32(CX)(R8*1)
-	ADDQ         $0x00000040, R8
-	SUBQ         $0x00000010, DI
+	VMOVUPS      Y10, (CX)(R9*1)
+	VMOVUPS      Y11, 32(CX)(R9*1)
+	ADDQ         $0x00000040, R9
+	SUBQ         $0x00000010, R8
 	JMP          unrolled
 
 single:
-	CMPQ         DI, $0x08
+	CMPQ         R8, $0x08
 	JL           rest
-	VMOVUPS      (DX)(R8*1), Y2
+	VMOVUPS      (BX)(R9*1), Y2
 	VANDPS       word_7fffffff<>+0(SB), Y2, Y3
 	VMULPS       word_3f3504f3<>+0(SB), Y3, Y3
 	VMOVUPS      word_3f000000<>+0(SB), Y4
@@ -6796,24 +6829,27 @@ single:
 	VMULPS       Y2, Y5, Y5
 	VADDPS       Y6, Y5, Y5
 	VMULPS       Y2, Y6, Y6
-	VMOVUPS      (SI)(R8*1), Y2
+	VMOVUPS      (DI)(R9*1), Y2
+	VMOVUPS      (SI)(R9*1), Y3
+	VMOVAPS      Y2, Y4
+	VMULPS       Y3, Y4, Y4
+	VMULPS       Y4, Y5, Y5
+	VMOVUPS      Y5, (AX)(R9*1)
+	VMULPS       Y6, Y3, Y3
+	VMOVUPS      Y3, (DX)(R9*1)
 	VMULPS       Y2, Y6, Y6
-	VMOVUPS      (BX)(R8*1), Y3
-	VMULPS       Y3, Y2, Y2
-	VMULPS       Y2, Y5, Y5
-	VMOVUPS      Y5, (AX)(R8*1)
-	VMOVUPS      Y6, (CX)(R8*1)
-	ADDQ         $0x20, R8
-	SUBQ         $0x08, DI
+	VMOVUPS      Y6, (CX)(R9*1)
+	ADDQ         $0x20, R9
+	SUBQ         $0x08, R8
 	JMP          single
 
 rest:
-	TESTQ        DI, DI
+	TESTQ        R8, R8
 	JZ           done
-	LEAQ         tail_masks<>+0(SB), R9
-	NEGQ         DI
-	VMOVUPS      32(R9)(DI*4), Y2
-	VMASKMOVPS   (DX)(R8*1), Y2, Y3
+	LEAQ         tail_masks<>+0(SB), R10
+	NEGQ         R8
+	VMOVUPS      32(R10)(R8*4), Y2
+	VMASKMOVPS   (BX)(R9*1), Y2, Y3
 	VANDPS       word_7fffffff<>+0(SB), Y3, Y4
 	VMULPS       word_3f3504f3<>+0(SB), Y4, Y4
 	VMOVUPS      word_3f000000<>+0(SB), Y5
@@ -6866,13 +6902,16 @@ rest:
 	VMULPS       Y3, Y5, Y5
 	VADDPS       Y7, Y5, Y5
 	VMULPS       Y3, Y7, Y7
-	VMASKMOVPS   (SI)(R8*1), Y2, Y0
+	VMASKMOVPS   (DI)(R9*1), Y2, Y0
+	VMASKMOVPS   (SI)(R9*1), Y2, Y1
+	VMOVAPS      Y0, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VMASKMOVPS   Y5, Y2, (AX)(R9*1)
+	VMULPS       Y7, Y1, Y1
+	VMASKMOVPS   Y1, Y2, (DX)(R9*1)
 	VMULPS       Y0, Y7, Y7
-	VMASKMOVPS   (BX)(R8*1), Y2, Y1
-	VMULPS       Y1, Y0, Y0
-	VMULPS       Y0, Y5, Y5
-	VMASKMOVPS   Y5, Y2, (AX)(R8*1)
-	VMASKMOVPS   Y7, Y2, (CX)(R8*1)
+	VMASKMOVPS   Y7, Y2, (CX)(R9*1)
 
 done:
 	VZEROUPPER
@@ -14874,15 +14913,16 @@ done:
 	VZEROUPPER
 	RET
 
-// func avx512SiLUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+// func avx512SiLUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·avx512SiLUGrad(SB), NOSPLIT|NOFRAME, $0-120
+TEXT ·avx512SiLUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
-	MOVQ    gate_base+48(FP), DX
-	MOVQ    up_base+72(FP), BX
-	MOVQ    dout_base+96(FP), SI
-	MOVQ    dgate_len+8(FP), DI
+	MOVQ    out_base+48(FP), DX
+	MOVQ    gate_base+72(FP), BX
+	MOVQ    up_base+96(FP), SI
+	MOVQ    dout_base+120(FP), DI
+	MOVQ    dgate_len+8(FP), R8
 	VMOVUPS word_c2fc0000<>+0(SB), Z0
 	VMOVUPS word_3f800000<>+0(SB), Z1
 	VMOVUPS word_3aaddd0a<>+0(SB), Z2
@@ -14891,13 +14931,13 @@ TEXT ·avx512SiLUGrad(SB), NOSPLIT|NOFRAME, $0-120
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
 	VMOVUPS word_4b40007f<>+0(SB), Z7
-	XORQ    R8, R8
+	XORQ    R9, R9
 
 unrolled:
-	CMPQ        DI, $0x00000020
+	CMPQ        R8, $0x00000020
 	JL          single
-	VMOVUPS     (DX)(R8*1), Z8
-	VMOVUPS     64(DX)(R8*1), Z9
+	VMOVUPS     (BX)(R9*1), Z8
+	VMOVUPS     64(BX)(R9*1), Z9
 	VMOVAPS     Z8, Z10
 	VMOVAPS     Z9, Z11
 	VMULPS      word_bfb8aa3b<>+0(SB), Z10, Z10
@@ -14941,28 +14981,34 @@ unrolled:
 	VMULPS      Z15, Z11, Z11
 	VMULPS      Z8, Z14, Z14
 	VMULPS      Z9, Z15, Z15
-	VMOVUPS     (SI)(R8*1), Z8
-	VMOVUPS     64(SI)(R8*1), Z9
+	VMOVUPS     (DI)(R9*1), Z8
+	VMOVUPS     64(DI)(R9*1), Z9
+	VMOVUPS     (SI)(R9*1), Z12
+	VMOVUPS     64(SI)(R9*1), Z13
+	VMOVAPS     Z8, Z16
+	VMOVAPS     Z9, Z17
+	VMULPS      Z12, Z16, Z16
+	VMULPS      Z13, Z17, Z17
+	VMULPS      Z16, Z10, Z10
+	VMULPS      Z17, Z11, Z11
+	VMOVUPS     Z10, (AX)(R9*1)
+	VMOVUPS     Z11, 64(AX)(R9*1)
+	VMULPS      Z14, Z12, Z12
+	VMULPS      Z15, Z13, Z13
+	VMOVUPS     Z12, (DX)(R9*1)
+	VMOVUPS     Z13, 64(DX)(R9*1)
 	VMULPS      Z8, Z14, Z14
 	VMULPS      Z9, Z15, Z15
-	VMOVUPS     (BX)(R8*1), Z12
-	VMOVUPS     64(BX)(R8*1), Z13
-	VMULPS      Z12, Z8, Z8
-	VMULPS      Z13, Z9, Z9
-	VMULPS      Z8, Z10, Z10
-	VMULPS      Z9, Z11, Z11
-	VMOVUPS     Z10, (AX)(R8*1)
-	VMOVUPS     Z11, 64(AX)(R8*1)
-	VMOVUPS     Z14, (CX)(R8*1)
-	VMOVUPS     Z15, 64(CX)(R8*1)
-	ADDQ        $0x00000080, R8
-	SUBQ        $0x00000020, DI
+	VMOVUPS     Z14, (CX)(R9*1)
+	VMOVUPS     Z15, 64(CX)(R9*1)
+	ADDQ        $0x00000080, R9
+	SUBQ        $0x00000020, R8
 	JMP         unrolled
 
 single:
-	CMPQ        DI, $0x10
+	CMPQ        R8, $0x10
 	JL          rest
-	VMOVUPS     (DX)(R8*1), Z8
+	VMOVUPS     (BX)(R9*1), Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      word_bfb8aa3b<>+0(SB), Z9, Z9
 	VMOVUPS     word_42fefae1<>+0(SB), Z10
@@ -14985,24 +15031,27 @@ single:
 	VFMADD213PS Z1, Z8, Z9
 	VMULPS      Z11, Z9, Z9
 	VMULPS      Z8, Z11, Z11
-	VMOVUPS     (SI)(R8*1), Z8
+	VMOVUPS     (DI)(R9*1), Z8
+	VMOVUPS     (SI)(R9*1), Z10
+	VMOVAPS     Z8, Z12
+	VMULPS      Z10, Z12, Z12
+	VMULPS      Z12, Z9, Z9
+	VMOVUPS     Z9, (AX)(R9*1)
+	VMULPS      Z11, Z10, Z10
+	VMOVUPS     Z10, (DX)(R9*1)
 	VMULPS      Z8, Z11, Z11
-	VMOVUPS     (BX)(R8*1), Z10
-	VMULPS      Z10, Z8, Z8
-	VMULPS      Z8, Z9, Z9
-	VMOVUPS     Z9, (AX)(R8*1)
-	VMOVUPS     Z11, (CX)(R8*1)
-	ADDQ        $0x40, R8
-	SUBQ        $0x10, DI
+	VMOVUPS     Z11, (CX)(R9*1)
+	ADDQ        $0x40, R9
+	SUBQ        $0x10, R8
 	JMP         single
 
 rest:
-	TESTQ       DI, DI
+	TESTQ       R8, R8
 	JZ          done
-	MOVL        $-1, R9
-	BZHIL       DI, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (DX)(R8*1), K1, Z8
+	MOVL        $-1, R10
+	BZHIL       R8, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (BX)(R9*1), K1, Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      word_bfb8aa3b<>+0(SB), Z9, Z9
 	VMOVUPS     word_42fefae1<>+0(SB), Z10
@@ -15025,13 +15074,16 @@ rest:
 	VFMADD213PS Z1, Z8, Z0
 	VMULPS      Z2, Z0, Z0
 	VMULPS      Z8, Z2, Z2
-	VMOVUPS.Z   (SI)(R8*1), K1, Z1
+	VMOVUPS.Z   (DI)(R9*1), K1, Z1
+	VMOVUPS.Z   (SI)(R9*1), K1, Z3
+	VMOVAPS     Z1, Z4
+	VMULPS      Z3, Z4, Z4
+	VMULPS      Z4, Z0, Z0
+	VMOVUPS     Z0, K1, (AX)(R9*1)
+	VMULPS      Z2, Z3, Z3
+	VMOVUPS     Z3, K1, (DX)(R9*1)
 	VMULPS      Z1, Z2, Z2
-	VMOVUPS.Z   (BX)(R8*1), K1, Z3
-	VMULPS      Z3, Z1, Z1
-	VMULPS      Z1, Z0, Z0
-	VMOVUPS     Z0, K1, (AX)(R8*1)
-	VMOVUPS     Z2, K1, (CX)(R8*1)
+	VMOVUPS     Z2, K1, (CX)(R9*1)
 
 done:
 	VZEROUPPER
@@ -15212,15 +15264,16 @@ done:
 	VZEROUPPER
 	RET
 
-// func avx512GELUTanhGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+// func avx512GELUTanhGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·avx512GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-120
+TEXT ·avx512GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
-	MOVQ    gate_base+48(FP), DX
-	MOVQ    up_base+72(FP), BX
-	MOVQ    dout_base+96(FP), SI
-	MOVQ    dgate_len+8(FP), DI
+	MOVQ    out_base+48(FP), DX
+	MOVQ    gate_base+72(FP), BX
+	MOVQ    up_base+96(FP), SI
+	MOVQ    dout_base+120(FP), DI
+	MOVQ    dgate_len+8(FP), R8
 	VMOVUPS word_c2fc0000<>+0(SB), Z0
 	VMOVUPS word_3f800000<>+0(SB), Z1
 	VMOVUPS word_3aaddd0a<>+0(SB), Z2
@@ -15229,13 +15282,13 @@ TEXT ·avx512GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-120
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
 	VMOVUPS word_4b40007f<>+0(SB), Z7
-	XORQ    R8, R8
+	XORQ    R9, R9
 
 unrolled:
-	CMPQ        DI, $0x00000020
+	CMPQ        R8, $0x00000020
 	JL          single
-	VMOVUPS     (DX)(R8*1), Z8
-	VMOVUPS     64(DX)(R8*1), Z9
+	VMOVUPS     (BX)(R9*1), Z8
+	VMOVUPS     64(BX)(R9*1), Z9
 	VMOVAPS     Z8, Z10
 	VMOVAPS     Z9, Z11
 	VMULPS      Z8, Z10, Z10
@@ -15297,28 +15350,34 @@ unrolled:
 	VFMADD213PS Z15, Z13, Z11
 	VMULPS      Z8, Z14, Z14
 	VMULPS      Z9, Z15, Z15
-	VMOVUPS     (SI)(R8*1), Z8
-	VMOVUPS     64(SI)(R8*1), Z9
+	VMOVUPS     (DI)(R9*1), Z8
+	VMOVUPS     64(DI)(R9*1), Z9
+	VMOVUPS     (SI)(R9*1), Z12
+	VMOVUPS     64(SI)(R9*1), Z13
+	VMOVAPS     Z8, Z16
+	VMOVAPS     Z9, Z17
+	VMULPS      Z12, Z16, Z16
+	VMULPS      Z13, Z17, Z17
+	VMULPS      Z16, Z10, Z10
+	VMULPS      Z17, Z11, Z11
+	VMOVUPS     Z10, (AX)(R9*1)
+	VMOVUPS     Z11, 64(AX)(R9*1)
+	VMULPS      Z14, Z12, Z12
+	VMULPS      Z15, Z13, Z13
+	VMOVUPS     Z12, (DX)(R9*1)
+	VMOVUPS     Z13, 64(DX)(R9*1)
 	VMULPS      Z8, Z14, Z14
 	VMULPS      Z9, Z15, Z15
-	VMOVUPS     (BX)(R8*1), Z12
-	VMOVUPS     64(BX)(R8*1), Z13
-	VMULPS      Z12, Z8, Z8
-	VMULPS      Z13, Z9, Z9
-	VMULPS      Z8, Z10, Z10
-	VMULPS      Z9, Z11, Z11
-	VMOVUPS     Z10, (AX)(R8*1)
-	VMOVUPS     Z11, 64(AX)(R8*1)
-	VMOVUPS     Z14, (CX)(R8*1)
-	VMOVUPS     Z15, 64(CX)(R8*1)
-	ADDQ        $0x00000080, R8
-	SUBQ        $0x00000020, DI
+	VMOVUPS     Z14, (CX)(R9*1)
+	VMOVUPS     Z15, 64(CX)(R9*1)
+	ADDQ        $0x00000080, R9
+	SUBQ        $0x00000020, R8
 	JMP         unrolled
 
 single:
-	CMPQ        DI, $0x10
+	CMPQ        R8, $0x10
 	JL          rest
-	VMOVUPS     (DX)(R8*1), Z8
+	VMOVUPS     (BX)(R9*1), Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      Z8, Z9, Z9
 	VMULPS      word_3d922279<>+0(SB), Z9, Z9
@@ -15350,24 +15409,27 @@ single:
 	VADDPS      word_3fcc422a<>+0(SB), Z10, Z10
 	VFMADD213PS Z11, Z10, Z9
 	VMULPS      Z8, Z11, Z11
-	VMOVUPS     (SI)(R8*1), Z8
+	VMOVUPS     (DI)(R9*1), Z8
+	VMOVUPS     (SI)(R9*1), Z10
+	VMOVAPS     Z8, Z12
+	VMULPS      Z10, Z12, Z12
+	VMULPS      Z12, Z9, Z9
+	VMOVUPS     Z9, (AX)(R9*1)
+	VMULPS      Z11, Z10, Z10
+	VMOVUPS     Z10, (DX)(R9*1)
 	VMULPS      Z8, Z11, Z11
-	VMOVUPS     (BX)(R8*1), Z10
-	VMULPS      Z10, Z8, Z8
-	VMULPS      Z8, Z9, Z9
-	VMOVUPS     Z9, (AX)(R8*1)
-	VMOVUPS     Z11, (CX)(R8*1)
-	ADDQ        $0x40, R8
-	SUBQ        $0x10, DI
+	VMOVUPS     Z11, (CX)(R9*1)
+	ADDQ        $0x40, R9
+	SUBQ        $0x10, R8
 	JMP         single
 
 rest:
-	TESTQ       DI, DI
+	TESTQ       R8, R8
 	JZ          done
-	MOVL        $-1, R9
-	BZHIL       DI, R9, R9
-	KMOVW       R9, K1
-	VMOVUPS.Z   (DX)(R8*1), K1, Z8
+	MOVL        $-1, R10
+	BZHIL       R8, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (BX)(R9*1), K1, Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      Z8, Z9, Z9
 	VMULPS      word_3d922279<>+0(SB), Z9, Z9
@@ -15399,13 +15461,16 @@ rest:
 	VADDPS      word_3fcc422a<>+0(SB), Z1, Z1
 	VFMADD213PS Z2, Z1, Z0
 	VMULPS      Z8, Z2, Z2
-	VMOVUPS.Z   (SI)(R8*1), K1, Z1
+	VMOVUPS.Z   (DI)(R9*1), K1, Z1
+	VMOVUPS.Z   (SI)(R9*1), K1, Z3
+	VMOVAPS     Z1, Z4
+	VMULPS      Z3, Z4, Z4
+	VMULPS      Z4, Z0, Z0
+	VMOVUPS     Z0, K1, (AX)(R9*1)
+	VMULPS      Z2, Z3, Z3
+	VMOVUPS     Z3, K1, (DX)(R9*1)
 	VMULPS      Z1, Z2, Z2
-	VMOVUPS.Z   (BX)(R8*1), K1, Z3
-	VMULPS      Z3, Z1, Z1
-	VMULPS      Z1, Z0, Z0
-	VMOVUPS     Z0, K1, (AX)(R8*1)
-	VMOVUPS     Z2, K1, (CX)(R8*1)
+	VMOVUPS     Z2, K1, (CX)(R9*1)
 
 done:
 	VZEROUPPER
@@ -15609,15 +15674,16 @@ done:
 	VZEROUPPER
 	RET
 
-// func avx512GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+// func avx512GELUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·avx512GELUGrad(SB), NOSPLIT|NOFRAME, $0-120
+TEXT ·avx512GELUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
-	MOVQ    gate_base+48(FP), DX
-	MOVQ    up_base+72(FP), BX
-	MOVQ    dout_base+96(FP), SI
-	MOVQ    dgate_len+8(FP), DI
+	MOVQ    out_base+48(FP), DX
+	MOVQ    gate_base+72(FP), BX
+	MOVQ    up_base+96(FP), SI
+	MOVQ    dout_base+120(FP), DI
+	MOVQ    dgate_len+8(FP), R8
 	VMOVUPS word_c2fc0000<>+0(SB), Z0
 	VMOVUPS word_3f800000<>+0(SB), Z1
 	VMOVUPS word_3aaddd0a<>+0(SB), Z2
@@ -15626,13 +15692,13 @@ TEXT ·avx512GELUGrad(SB), NOSPLIT|NOFRAME, $0-120
 	VMOVUPS word_3e75fcde<>+0(SB), Z5
 	VMOVUPS word_3f317215<>+0(SB), Z6
 	VMOVUPS word_4b40007f<>+0(SB), Z7
-	XORQ    R8, R8
+	XORQ    R9, R9
 
 unrolled:
-	CMPQ         DI, $0x00000020
+	CMPQ         R8, $0x00000020
 	JL           single
-	VMOVUPS      (DX)(R8*1), Z8
-	VMOVUPS      64(DX)(R8*1), Z9
+	VMOVUPS      (BX)(R9*1), Z8
+	VMOVUPS      64(BX)(R9*1), Z9
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z10
 	VANDPS       word_7fffffff<>+0(SB), Z9, Z11
 	VMULPS       word_3f3504f3<>+0(SB), Z10, Z10
@@ -15739,28 +15805,34 @@ unrolled:
 	VADDPS       Z17, Z15, Z15
 	VMULPS       Z8, Z16, Z16
 	VMULPS       Z9, Z17, Z17
-	VMOVUPS      (SI)(R8*1), Z8
-	VMOVUPS      64(SI)(R8*1), Z9
+	VMOVUPS      (DI)(R9*1), Z8
+	VMOVUPS      64(DI)(R9*1), Z9
+	VMOVUPS      (SI)(R9*1), Z10
+	VMOVUPS      64(SI)(R9*1), Z11
+	VMOVAPS      Z8, Z12
+	VMOVAPS      Z9, Z13
+	VMULPS       Z10, Z12, Z12
+	VMULPS       Z11, Z13, Z13
+	VMULPS       Z12, Z14, Z14
+	VMULPS       Z13, Z15, Z15
+	VMOVUPS      Z14, (AX)(R9*1)
+	VMOVUPS      Z15, 64(AX)(R9*1)
+	VMULPS       Z16, Z10, Z10
+	VMULPS       Z17, Z11, Z11
+	VMOVUPS      Z10, (DX)(R9*1)
+	VMOVUPS      Z11, 64(DX)(R9*1)
 	VMULPS       Z8, Z16, Z16
 	VMULPS       Z9, Z17, Z17
-	VMOVUPS      (BX)(R8*1), Z10
-	VMOVUPS      64(BX)(R8*1), Z11
-	VMULPS       Z10, Z8, Z8
-	VMULPS       Z11, Z9, Z9
-	VMULPS       Z8, Z14, Z14
-	VMULPS       Z9, Z15, Z15
-	VMOVUPS      Z14, (AX)(R8*1)
-	VMOVUPS      Z15, 64(AX)(R8*1)
-	VMOVUPS      Z16, (CX)(R8*1)
-	VMOVUPS      Z17, 64(CX)(R8*1)
-	ADDQ         $0x00000080, R8
-	SUBQ         $0x00000020, DI
+	VMOVUPS      Z16, (CX)(R9*1)
+	VMOVUPS      Z17, 64(CX)(R9*1)
+	ADDQ         $0x00000080, R9
+	SUBQ         $0x00000020, R8
 	JMP          unrolled
 
 single:
-	CMPQ         DI, $0x10
+	CMPQ         R8, $0x10
 	JL           rest
-	VMOVUPS      (DX)(R8*1), Z8
+	VMOVUPS      (BX)(R9*1), Z8
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z9
 	VMULPS       word_3f3504f3<>+0(SB), Z9, Z9
 	VMOVUPS      word_3f000000<>+0(SB), Z10
@@ -15814,24 +15886,27 @@ single:
 	VMULPS       Z8, Z11, Z11
 	VADDPS       Z12, Z11, Z11
 	VMULPS       Z8, Z12, Z12
-	VMOVUPS      (SI)(R8*1), Z8
+	VMOVUPS      (DI)(R9*1), Z8
+	VMOVUPS      (SI)(R9*1), Z9
+	VMOVAPS      Z8, Z10
+	VMULPS       Z9, Z10, Z10
+	VMULPS       Z10, Z11, Z11
+	VMOVUPS      Z11, (AX)(R9*1)
+	VMULPS       Z12, Z9, Z9
+	VMOVUPS      Z9, (DX)(R9*1)
 	VMULPS       Z8, Z12, Z12
-	VMOVUPS      (BX)(R8*1), Z9
-	VMULPS       Z9, Z8, Z8
-	VMULPS       Z8, Z11, Z11
-	VMOVUPS      Z11, (AX)(R8*1)
-	VMOVUPS      Z12, (CX)(R8*1)
-	ADDQ         $0x40, R8
-	SUBQ         $0x10, DI
+	VMOVUPS      Z12, (CX)(R9*1)
+	ADDQ         $0x40, R9
+	SUBQ         $0x10, R8
 	JMP          single
 
 rest:
-	TESTQ        DI, DI
+	TESTQ        R8, R8
 	JZ           done
-	MOVL         $-1, R9
-	BZHIL        DI, R9, R9
-	KMOVW        R9, K1
-	VMOVUPS.Z    (DX)(R8*1), K1, Z8
+	MOVL         $-1, R10
+	BZHIL        R8, R10, R10
+	KMOVW        R10, K1
+	VMOVUPS.Z    (BX)(R9*1), K1, Z8
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z9
 	VMULPS       word_3f3504f3<>+0(SB), Z9, Z9
 	VMOVUPS      word_3f000000<>+0(SB), Z10
@@ -15885,13 +15960,16 @@ rest:
 	VMULPS       Z8, Z2, Z2
 	VADDPS       Z12, Z2, Z2
 	VMULPS       Z8, Z12, Z12
-	VMOVUPS.Z    (SI)(R8*1), K1, Z0
+	VMOVUPS.Z    (DI)(R9*1), K1, Z0
+	VMOVUPS.Z    (SI)(R9*1), K1, Z1
+	VMOVAPS      Z0, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z3, Z2, Z2
+	VMOVUPS      Z2, K1, (AX)(R9*1)
+	VMULPS       Z12, Z1, Z1
+	VMOVUPS      Z1, K1, (DX)(R9*1)
 	VMULPS       Z0, Z12, Z12
-	VMOVUPS.Z    (BX)(R8*1), K1, Z1
-	VMULPS       Z1, Z0, Z0
-	VMULPS       Z0, Z2, Z2
-	VMOVUPS      Z2, K1, (AX)(R8*1)
-	VMOVUPS      Z12, K1, (CX)(R8*1)
+	VMOVUPS      Z12, K1, (CX)(R9*1)
 
 done:
 	VZEROUPPER

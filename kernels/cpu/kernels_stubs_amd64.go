@@ -113,19 +113,19 @@ func avx2Cap(x []float32, c float32)
 func avx2SiLU(out []float32, gate []float32, up []float32)
 
 // avx2SiLUGrad is vectors.gatedGrad.
-func avx2SiLUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+func avx2SiLUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 
 // avx2GELUTanh is vectors.gated.
 func avx2GELUTanh(out []float32, gate []float32, up []float32)
 
 // avx2GELUTanhGrad is vectors.gatedGrad.
-func avx2GELUTanhGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+func avx2GELUTanhGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 
 // avx2GELU is vectors.gated.
 func avx2GELU(out []float32, gate []float32, up []float32)
 
 // avx2GELUGrad is vectors.gatedGrad.
-func avx2GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+func avx2GELUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 
 // avx2SoftmaxRows is vectors.softmaxRows.
 func avx2SoftmaxRows(count int, s *float32, ld int, extents *[2]int32, top *float32, next *float32, sums *float32)
@@ -257,19 +257,19 @@ func avx512Cap(x []float32, c float32)
 func avx512SiLU(out []float32, gate []float32, up []float32)
 
 // avx512SiLUGrad is vectors.gatedGrad.
-func avx512SiLUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+func avx512SiLUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 
 // avx512GELUTanh is vectors.gated.
 func avx512GELUTanh(out []float32, gate []float32, up []float32)
 
 // avx512GELUTanhGrad is vectors.gatedGrad.
-func avx512GELUTanhGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+func avx512GELUTanhGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 
 // avx512GELU is vectors.gated.
 func avx512GELU(out []float32, gate []float32, up []float32)
 
 // avx512GELUGrad is vectors.gatedGrad.
-func avx512GELUGrad(dgate []float32, dup []float32, gate []float32, up []float32, dout []float32)
+func avx512GELUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
 
 // avx512SoftmaxRows is vectors.softmaxRows.
 func avx512SoftmaxRows(count int, s *float32, ld int, extents *[2]int32, top *float32, next *float32, sums *float32)

@@ -102,19 +102,19 @@ func neonCap(x []float32, c float32)
 func neonSiLU(out, gate, up []float32)
 
 // neonSiLUGrad is vectors.gatedGrad.
-func neonSiLUGrad(dgate, dup, gate, up, dout []float32)
+func neonSiLUGrad(dgate, dup, out, gate, up, dout []float32)
 
 // neonGELUTanh is vectors.gated.
 func neonGELUTanh(out, gate, up []float32)
 
 // neonGELUTanhGrad is vectors.gatedGrad.
-func neonGELUTanhGrad(dgate, dup, gate, up, dout []float32)
+func neonGELUTanhGrad(dgate, dup, out, gate, up, dout []float32)
 
 // neonGELU is vectors.gated.
 func neonGELU(out, gate, up []float32)
 
 // neonGELUGrad is vectors.gatedGrad.
-func neonGELUGrad(dgate, dup, gate, up, dout []float32)
+func neonGELUGrad(dgate, dup, out, gate, up, dout []float32)
 
 // neonAdam is vectors.adam; c points to an adamFactors.
 func neonAdam(p, m, v, g []float32, c *float32)

@@ -85,6 +85,7 @@ func (n *norm) group(i int) []float32 {
 type normGrad struct {
 	v                     *vectors
 	x, inv, dout, add, dx matrix
+	out                   matrix // optional
 	dweight               []float32
 	weight                []float32
 	columns               int // tasks that the weight's gradient is cut into, while it is computed
@@ -92,7 +93,7 @@ type normGrad struct {
 
 func (b *Backend) rmsNormGrad(o *kernels.RMSNormGrad, mem []float32) {
 	n := &b.normGrad
-	*n = normGrad{v: b.v, x: view(o.X), inv: view(o.InvRMS), dout: view(o.DOut), add: optional(o.Add), dx: view(o.DX), weight: mem[:o.Weight.Cols]}
+	*n = normGrad{v: b.v, x: view(o.X), inv: view(o.InvRMS), dout: view(o.DOut), add: optional(o.Add), dx: view(o.DX), out: optional(o.Out), weight: mem[:o.Weight.Cols]}
 	normWeight(b.v, n.weight, o.Weight, o.Offset)
 	if o.DWeight != nil && o.X.Rows > 0 {
 		n.dweight, n.columns = view(o.DWeight).row(0), columnTasks(len(n.weight), b.pool)
@@ -121,16 +122,19 @@ func (n *normGrad) row(w *worker, t int) {
 	x, dout, dx, width := n.x.row(t), n.dout.row(t), n.dx.row(t), len(n.weight)
 	for g, inv := range n.inv.row(t) {
 		at := g * width
-		xg, dg, out := x[at:][:width], dout[at:][:width], dx[at:][:width]
+		xg, dg, to := x[at:][:width], dout[at:][:width], dx[at:][:width]
+		if n.out.present() {
+			n.v.normalizeSum(n.out.row(t)[at:][:width], xg, n.weight, xg, inv)
+		}
 		// inv·(g - x̂·mean(g·x̂)) = inv·g - x·inv³·mean(g·x)
 		mean := float64(n.v.dot3(xg, dg, n.weight)) / float64(width)
 		c := float32(mean * float64(inv) * float64(inv) * float64(inv))
 		if !n.add.present() {
-			n.v.normGrad(out, xg, dg, n.weight, inv, c)
+			n.v.normGrad(to, xg, dg, n.weight, inv, c)
 			continue
 		}
 		n.v.normGrad(w.private, xg, dg, n.weight, inv, c)
-		n.v.add(out, n.add.row(t)[at:][:width], w.private)
+		n.v.add(to, n.add.row(t)[at:][:width], w.private)
 	}
 }
 

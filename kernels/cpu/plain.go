@@ -78,7 +78,7 @@ var plain = vectors{
 	rotate:     plainRotate,
 	unrotate:   plainUnrotate,
 	gated:      [3]func(out, gate, up []float32){plainSiLU, plainGELU, plainGELUTanh},
-	gatedGrad:  [3]func(dgate, dup, gate, up, dout []float32){plainSiLUGrad, plainGELUGrad, plainGELUTanhGrad},
+	gatedGrad:  [3]func(dgate, dup, out, gate, up, dout []float32){plainSiLUGrad, plainGELUGrad, plainGELUTanhGrad},
 	dropout:    plainDropout,
 	adam:       plainAdam,
 	peak:       plainPeak,
@@ -414,11 +414,12 @@ func plainSiLU(out, gate, up []float32) {
 	}
 }
 
-func plainSiLUGrad(dgate, dup, gate, up, dout []float32) {
+func plainSiLUGrad(dgate, dup, out, gate, up, dout []float32) {
 	for i := range dgate {
 		x, u, d := gate[i], up[i], dout[i]
 		s := sigmoid(x)
 		dgate[i] = d * u * s * (1 + x*(1-s))
+		out[i] = x * s * u
 		dup[i] = d * x * s
 	}
 }
@@ -436,11 +437,12 @@ func plainGELU(out, gate, up []float32) {
 	}
 }
 
-func plainGELUGrad(dgate, dup, gate, up, dout []float32) {
+func plainGELUGrad(dgate, dup, out, gate, up, dout []float32) {
 	for i := range dgate {
 		x, u, d := gate[i], up[i], dout[i]
 		cdf, density := normal(x)
 		dgate[i] = d * u * (cdf + x*density)
+		out[i] = x * cdf * u
 		dup[i] = d * x * cdf
 	}
 }
@@ -458,11 +460,12 @@ func plainGELUTanh(out, gate, up []float32) {
 	}
 }
 
-func plainGELUTanhGrad(dgate, dup, gate, up, dout []float32) {
+func plainGELUTanhGrad(dgate, dup, out, gate, up, dout []float32) {
 	for i := range dgate {
 		x, u, d := gate[i], up[i], dout[i]
 		s := sigmoid(x * (geluLinear + geluCubic*x*x))
 		dgate[i] = d * u * (s + x*s*(1-s)*(geluLinear+3*geluCubic*x*x))
+		out[i] = x * s * u
 		dup[i] = d * x * s
 	}
 }

@@ -131,7 +131,7 @@ type vectors struct {
 	rotate       func(lo, hi, xlo, xhi, cos, sin []float32)          // (lo, hi) = (xlo·cos - xhi·sin, xhi·cos + xlo·sin)
 	unrotate     func(lo, hi, xlo, xhi, cos, sin []float32)          // the inverse
 	gated        [3]func(out, gate, up []float32)                    // by kernels.Act
-	gatedGrad    [3]func(dgate, dup, gate, up, dout []float32)       // by kernels.Act
+	gatedGrad    [3]func(dgate, dup, out, gate, up, dout []float32)  // by kernels.Act; out may be dup where it is not asked for
 	dropout      func(out, x []float32, d *mask, row, column uint64) // column is a multiple of 4
 	adam         func(p, m, v, g []float32, c *adamFactors)
 	peak         func(rounds int) float64 // floating point operations done

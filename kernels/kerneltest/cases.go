@@ -78,7 +78,7 @@ func norms(add adder) {
 						Offset: offset}
 					switch variant {
 					case 0:
-						o.DOut, o.DX = g.in("dout", t, cols), g.out("dx", t, cols)
+						o.DOut, o.DX, o.Out = g.in("dout", t, cols), g.out("dx", t, cols), g.out("out", t, cols)
 					case 1:
 						o.DOut, o.Add, o.DX = g.in("dout", t, cols), g.in("add", t, cols), g.out("dx", t, cols)
 						o.DWeight = g.trained("dweight", 1, w)
@@ -87,7 +87,7 @@ func norms(add adder) {
 						o.DX, o.Add = o.DOut, g.in("add", t, cols)
 					case 3:
 						o.DOut, o.Add = g.in("dout", t, cols), g.change("add and dx", t, cols)
-						o.DX = o.Add
+						o.DX, o.Out = o.Add, g.out("out", t, cols)
 					}
 					return o
 				}).floor = 1
@@ -300,11 +300,11 @@ func gates(add adder) {
 				})
 				add("gated_grad in place "+name, func(g *rig) kernels.Op {
 					o := &kernels.GatedGrad{Gate: g.change("gate and dgate", t, w), Up: g.change("up and dup", t, w), DOut: g.in("dout", t, w), Act: act}
-					o.DGate, o.DUp = o.Gate, o.Up
+					o.DGate, o.DUp, o.Out = o.Gate, o.Up, g.out("out", t, w)
 					return o
 				})
 				add("gated_grad over dout "+name, func(g *rig) kernels.Op {
-					o := &kernels.GatedGrad{Gate: g.in("gate", t, w), Up: g.in("up", t, w), DOut: g.change("dout and dgate", t, w), DUp: g.out("dup", t, w), Act: act}
+					o := &kernels.GatedGrad{Gate: g.in("gate", t, w), Up: g.in("up", t, w), DOut: g.change("dout and dgate", t, w), DUp: g.out("dup", t, w), Out: g.out("out", t, w), Act: act}
 					o.DGate = o.DOut
 					return o
 				})

@@ -10,9 +10,12 @@ func (e *encoder) gated(o *kernels.Gated) {
 func (e *encoder) gatedGrad(o *kernels.GatedGrad) {
 	p := gatedParams{
 		rows: u(o.DOut.Rows), cols: u(o.DOut.Cols), gateStride: u(o.Gate.Stride), upStride: u(o.Up.Stride), doutStride: u(o.DOut.Stride),
-		outStride: u(o.DGate.Stride), dupStride: u(o.DUp.Stride), act: uint32(o.Act),
+		dgateStride: u(o.DGate.Stride), dupStride: u(o.DUp.Stride), act: uint32(o.Act),
 	}
-	launch(e, e.typed("gated_grad"), elements(o.DOut), rowThreads, &p, e.act(o.Gate), e.act(o.Up), e.act(o.DOut), e.act(o.DGate), e.act(o.DUp))
+	if o.Out != nil {
+		p.out, p.outStride = 1, u(o.Out.Stride)
+	}
+	launch(e, e.typed("gated_grad"), elements(o.DOut), rowThreads, &p, e.act(o.Gate), e.act(o.Up), e.act(o.DOut), e.act(o.DGate), e.act(o.DUp), e.act(o.Out))
 }
 
 // elements is the grid of a kernel with a thread for each element.

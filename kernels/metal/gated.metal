@@ -6,10 +6,12 @@ struct GatedParams {
     uint cols;
     uint gateStride;
     uint upStride;
+    uint outStride;
     uint doutStride;
-    uint outStride; // or of dgate
+    uint dgateStride;
     uint dupStride;
     uint act; // 0: SiLU, 1: GELU, 2: its tanh approximation
+    uint out; // 1: the gradients' kernel is asked for it
 };
 
 // 1 / (1 + e^-x), and what it lacks to 1: as a difference that would lose its
@@ -84,7 +86,8 @@ kernel void gated_grad(
     device const T* dout [[buffer(2)]],
     device T* dgate [[buffer(3)]],
     device T* dup [[buffer(4)]],
-    constant GatedParams& p [[buffer(5)]],
+    device T* out [[buffer(5)]],
+    constant GatedParams& p [[buffer(6)]],
     uint2 place [[thread_position_in_grid]])
 {
     if (place.x >= p.cols || place.y >= p.rows) {
@@ -94,8 +97,11 @@ kernel void gated_grad(
     const float2 a = activation(p.act, float(gate[row * p.gateStride + place.x]));
     const float d = float(dout[row * p.doutStride + place.x]);
     const float other = float(up[row * p.upStride + place.x]);
-    dgate[row * p.outStride + place.x] = T(d * other * a.y);
+    dgate[row * p.dgateStride + place.x] = T(d * other * a.y);
     dup[row * p.dupStride + place.x] = T(d * a.x);
+    if (p.out != 0) {
+        out[row * p.outStride + place.x] = T(a.x * other);
+    }
 }
 
 template [[host_name("gated_f32")]] kernel decltype(gated<float>) gated<float>;

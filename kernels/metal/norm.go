@@ -43,6 +43,9 @@ func (e *encoder) rmsNormGrad(o *kernels.RMSNormGrad) {
 	if o.Add != nil {
 		p.add, p.addStride = 1, u(o.Add.Stride)
 	}
+	if o.Out != nil {
+		p.out, p.outStride = 1, u(o.Out.Stride)
+	}
 	launch(e, e.typed("rms_norm_grad"), grid(o.InvRMS.Cols, o.X.Rows, 1), rowThreads, &p,
-		e.act(o.X), bind(o.InvRMS), bind(o.Weight), e.act(o.DOut), e.act(o.Add), e.act(o.DX))
+		e.act(o.X), bind(o.InvRMS), bind(o.Weight), e.act(o.DOut), e.act(o.Add), e.act(o.DX), e.act(o.Out))
 }

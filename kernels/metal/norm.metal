@@ -74,8 +74,10 @@ struct NormGradParams {
     uint doutStride;
     uint addStride;
     uint dxStride;
+    uint outStride;
     uint weightType;
     uint add; // 1: there is one
+    uint out; // 1: it is asked for
     float offset;
     uint rowsEach; // of a part of the weight's gradient
     uint parts;
@@ -92,7 +94,8 @@ kernel void rms_norm_grad(
     device const T* dout [[buffer(3)]],
     device const T* add [[buffer(4)]],
     device T* dx [[buffer(5)]],
-    constant NormGradParams& p [[buffer(6)]],
+    device T* out [[buffer(6)]],
+    constant NormGradParams& p [[buffer(7)]],
     uint2 place [[threadgroup_position_in_grid]],
     uint2 position [[thread_position_in_threadgroup]],
     uint2 size [[threads_per_threadgroup]],
@@ -109,6 +112,7 @@ kernel void rms_norm_grad(
     device const T* d = dout + row * p.doutStride + first;
     device const T* more = add + row * p.addStride + first;
     device T* to = dx + row * p.dxStride + first;
+    device T* again = out + row * p.outStride + first;
     const float r = inverse[row * p.inverseStride + place.x];
 
     float sum = 0.0f;
@@ -118,12 +122,16 @@ kernel void rms_norm_grad(
     }
     const float mean = group_sum(sum, part, lane, simd, simds) / float(p.width);
     for (uint c = tid; c < p.width; c += threads) {
-        const float g = float(d[c]) * (load1(weight, p.weightType, c) + p.offset);
-        float v = r * (g - float(from[c]) * r * mean);
+        const float w = load1(weight, p.weightType, c) + p.offset;
+        const float xhat = float(from[c]) * r;
+        float v = r * (float(d[c]) * w - xhat * mean);
         if (p.add != 0) {
             v += float(more[c]);
         }
         to[c] = T(v);
+        if (p.out != 0) {
+            again[c] = T(xhat * w);
+        }
     }
 }
 

@@ -59,17 +59,19 @@ var _ = [1]struct{}{}[unsafe.Sizeof(dropoutParams{})-48]
 
 // gatedParams is GatedParams of gated.metal.
 type gatedParams struct {
-	rows       uint32
-	cols       uint32
-	gateStride uint32
-	upStride   uint32
-	doutStride uint32
-	outStride  uint32
-	dupStride  uint32
-	act        uint32
+	rows        uint32
+	cols        uint32
+	gateStride  uint32
+	upStride    uint32
+	outStride   uint32
+	doutStride  uint32
+	dgateStride uint32
+	dupStride   uint32
+	act         uint32
+	out         uint32
 }
 
-var _ = [1]struct{}{}[unsafe.Sizeof(gatedParams{})-32]
+var _ = [1]struct{}{}[unsafe.Sizeof(gatedParams{})-40]
 
 // lossParams is LossParams of loss.metal.
 type lossParams struct {
@@ -110,14 +112,16 @@ type normGradParams struct {
 	doutStride    uint32
 	addStride     uint32
 	dxStride      uint32
+	outStride     uint32
 	weightType    uint32
 	add           uint32
+	out           uint32
 	offset        float32
 	rowsEach      uint32
 	parts         uint32
 }
 
-var _ = [1]struct{}{}[unsafe.Sizeof(normGradParams{})-52]
+var _ = [1]struct{}{}[unsafe.Sizeof(normGradParams{})-60]
 
 // clipParams is ClipParams of optimizer.metal.
 type clipParams struct {

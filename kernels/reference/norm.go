@@ -51,6 +51,9 @@ func rmsNormGrad(o *kernels.RMSNormGrad) {
 					v += at(o.Add).row(t)[from+j]
 				}
 				dx.row(t)[from+j] = v
+				if o.Out != nil {
+					at(o.Out).row(t)[from+j] = hat[j] * (weight[j] + o.Offset)
+				}
 			}
 		}
 	}
@@ -123,6 +126,9 @@ func gatedGrad(o *kernels.GatedGrad) {
 			y, dy := activation(o.Act, gate.row(t)[j])
 			v, u := d.row(t)[j], up.row(t)[j]
 			dgate.row(t)[j], dup.row(t)[j] = v*u*dy, v*y
+			if o.Out != nil {
+				at(o.Out).row(t)[j] = y * u
+			}
 		}
 	}
 }
