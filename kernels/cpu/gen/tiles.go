@@ -305,6 +305,34 @@ func steps(step Register) (at func(m Mem, u int) Mem, move func(r Register, n in
 	return at, move
 }
 
+// lineDepths is how many elements of a row lie in a line.
+const lineDepths = 16
+
+// nextRows asks for so many rows, a line of each at a time.
+type nextRows struct {
+	at, stride, on Register
+	count          int
+}
+
+// newNextRows is for the rows that follow as many from first on.
+func newNextRows(first, stride Register, count int) *nextRows {
+	r := &nextRows{at: GP64(), stride: stride, on: GP64(), count: count}
+	IMUL3Q(U32(uint32(count)), stride, r.on)
+	LEAQ(Mem{Base: first, Index: r.on, Scale: 1}, r.at)
+	NEGQ(r.on)
+	ADDQ(Imm(64), r.on)
+	return r
+}
+
+func (r *nextRows) ask() {
+	for i := 0; i < r.count; i += 2 {
+		PREFETCHT1(Mem{Base: r.at})
+		PREFETCHT1(Mem{Base: r.at, Index: r.stride, Scale: 1})
+		LEAQ(Mem{Base: r.at, Index: r.stride, Scale: 2}, r.at)
+	}
+	ADDQ(r.on, r.at)
+}
+
 // run computes a tile. The left factor's elements follow each other in its rows, or else in its
 // columns.
 func (p *inPlace) run(t *tile) {
@@ -326,7 +354,7 @@ func (p *inPlace) run(t *tile) {
 		r, b := rowsFrom(panel, p.arow, rows)
 		row, bases = append(row, r), append(bases, b...)
 	}
-	depths(func(name string) string { return name + "_in_rows" }, p.k, inPlaceUnroll, func(n int) {
+	add := func(n int) {
 		for u := range n {
 			t.step(func(i int) Mem { return row[i/rows](i % rows).Offset(4 * u) }, right(u))
 		}
@@ -334,7 +362,23 @@ func (p *inPlace) run(t *tile) {
 			ADDQ(Imm(uint64(4*n)), b)
 		}
 		on(n)
-	})
+	}
+	// A line of each row, it asks for that of the next tile's: a row may end before the
+	// processor sees where it leads.
+	next := newNextRows(p.left[0], p.arow, len(t.acc))
+	SUBQ(Imm(lineDepths), p.k)
+	JL(LabelRef("part_of_lines"))
+	Label("lines")
+	next.ask()
+	for range lineDepths / inPlaceUnroll {
+		add(inPlaceUnroll)
+	}
+	SUBQ(Imm(lineDepths), p.k)
+	JGE(LabelRef("lines"))
+	Label("part_of_lines")
+	ADDQ(Imm(lineDepths), p.k)
+	JZ(LabelRef("computed"))
+	depths(func(name string) string { return name + "_in_rows" }, p.k, inPlaceUnroll, add)
 	JMP(LabelRef("computed"))
 
 	Label("columns")
