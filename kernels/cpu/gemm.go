@@ -170,6 +170,7 @@ func portion(n, parts, i int) (from, end int) { return i * n / parts, (i + 1) * 
 type term struct {
 	left, right factor
 	depth       int
+	pieces      int // that the right factor is cut into (pieces.go)
 }
 
 // gemm is C = Base + bias + alpha·Σ A·B. The right factor is packed first, by

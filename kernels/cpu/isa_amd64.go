@@ -94,7 +94,8 @@ func withPieces(v vectors) vectors {
 	v.pieces = &pieceVectors{
 		least:        pieceLimits{rows: 16, side: 128, work: 1 << 22, sequence: 256},
 		splitRow:     amxSplitRow,
-		splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 3: amxSplitColumns},
+		splitHalfRow: amxSplitHalfRow,
+		splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 2: amxSplitHalfColumns, 3: amxSplitColumns},
 		multiply:     amxMultiply,
 	}
 	v.peak = func(rounds int) float64 {

@@ -17902,6 +17902,37 @@ DATA word_00008000<>+56(SB)/4, $0x00008000
 DATA word_00008000<>+60(SB)/4, $0x00008000
 GLOBL word_00008000<>(SB), RODATA|NOPTR, $64
 
+// func amxSplitHalfRow(dst *float32, src *float32, k int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·amxSplitHalfRow(SB), NOSPLIT|NOFRAME, $0-24
+	MOVQ      dst+0(FP), AX
+	MOVQ      src+8(FP), CX
+	MOVQ      k+16(FP), DX
+	VMOVUPS   word_ffff0000<>+0(SB), Z0
+	VMOVUPS   word_00008000<>+0(SB), Z1
+	MOVQ      $0x000000000000ffff, BX
+	BZHIQ     DX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (CX), K1, Z2
+	VPADDD    Z1, Z2, Z3
+	VPANDD    Z0, Z3, Z3
+	VSUBPS    Z3, Z2, Z2
+	VPADDD    Z1, Z2, Z1
+	VPANDD    Z0, Z1, Z1
+	VSUBPS    Z1, Z2, Z2
+	VPANDD    Z0, Z2, Z0
+	VPSRLD    $0x10, Z3, Z2
+	VPORD     Z1, Z2, Z2
+	VMOVUPS   Z2, (AX)
+	VPSRLD    $0x10, Z1, Z1
+	VPORD     Z3, Z1, Z1
+	VMOVUPS   Z1, 2048(AX)
+	VPSRLD    $0x10, Z0, Z0
+	VPORD     Z3, Z0, Z0
+	VMOVUPS   Z0, 4096(AX)
+	VZEROUPPER
+	RET
+
 // func amxSplitColumns(dst *float32, src *float32, row int, later int, blocks int, apart int)
 // Requires: AVX, AVX512F
 TEXT ·amxSplitColumns(SB), NOSPLIT|NOFRAME, $0-48
@@ -17955,6 +17986,50 @@ line:
 	VZEROUPPER
 	RET
 
+// func amxSplitHalfColumns(dst *float32, src *float32, row int, later int, blocks int, apart int)
+// Requires: AVX, AVX512F
+TEXT ·amxSplitHalfColumns(SB), NOSPLIT|NOFRAME, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    row+16(FP), DX
+	MOVQ    blocks+32(FP), BX
+	MOVQ    apart+40(FP), SI
+	MOVQ    later+24(FP), DI
+	SHLQ    $0x02, DX
+	SHLQ    $0x02, DI
+	SHLQ    $0x02, SI
+	VMOVUPS word_ffff0000<>+0(SB), Z0
+	VMOVUPS word_00008000<>+0(SB), Z1
+
+block:
+	MOVQ $0x00000010, DI
+
+line:
+	VMOVUPS (CX), Z2
+	VPADDD  Z1, Z2, Z3
+	VPANDD  Z0, Z3, Z3
+	VSUBPS  Z3, Z2, Z2
+	VPADDD  Z1, Z2, Z4
+	VPANDD  Z0, Z4, Z4
+	VSUBPS  Z4, Z2, Z2
+	VPANDD  Z0, Z2, Z2
+	VPSRLD  $0x10, Z3, Z5
+	VPORD   Z4, Z5, Z5
+	VMOVUPS Z5, (AX)
+	VPSRLD  $0x10, Z3, Z3
+	VPORD   Z2, Z3, Z3
+	VMOVUPS Z3, 2048(AX)
+	ADDQ    DX, CX
+	ADDQ    $0x40, AX
+	DECQ    DI
+	JNZ     line
+	ADDQ    SI, CX
+	ADDQ    $0x00000c00, AX
+	DECQ    BX
+	JNZ     block
+	VZEROUPPER
+	RET
+
 // func amxSplitColumn(dst *float32, src *float32, row int, later int, blocks int, apart int)
 // Requires: AVX, AVX512F
 TEXT ·amxSplitColumn(SB), NOSPLIT|NOFRAME, $0-48
@@ -17990,16 +18065,18 @@ line:
 	VZEROUPPER
 	RET
 
-// func amxMultiply(m int, n int, left *float32, right *float32, one int, three int, sums *float32, c *float32, ldc int, add bool)
+// func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, sums *float32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-73
+TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-81
 	MOVQ    m+0(FP), R11
 	MOVQ    left+16(FP), DI
-	MOVQ    c+56(FP), R9
-	MOVQ    ldc+64(FP), R8
+	MOVQ    c+64(FP), R9
+	MOVQ    ldc+72(FP), R8
 	SHLQ    $0x02, R8
-	MOVQ    three+40(FP), R12
+	MOVQ    three+48(FP), R12
 	LEAQ    (R12)(R12*2), R12
+	ADDQ    two+40(FP), R12
+	ADDQ    two+40(FP), R12
 	ADDQ    one+32(FP), R12
 	IMUL3Q  $0x00000800, R12, R12
 	ADDQ    right+24(FP), R12
@@ -18019,7 +18096,7 @@ TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-73
 	MOVQ    $0x00000000ffffffff, BX
 	BZHIQ   CX, BX, BX
 	XORL    DX, DX
-	CMPB    add+72(FP), $0x00
+	CMPB    add+80(FP), $0x00
 	CMOVQNE BX, DX
 	KMOVW   BX, K1
 	KMOVW   DX, K3
@@ -18249,7 +18326,223 @@ one_multiply:
 	JNZ        one_block
 
 one_done:
-	MOVQ  three+40(FP), CX
+	MOVQ  two+40(FP), CX
+	TESTQ CX, CX
+	JZ    two_done
+
+two_block:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         two_multiply
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         two_multiply
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+
+two_multiply:
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	PREFETCHT1 (R12)
+	ADDQ       $0x40, R12
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	ADDQ       $0x00001800, DI
+	ADDQ       $0x00001000, SI
+	DECQ       CX
+	JNZ        two_block
+
+two_done:
+	MOVQ  three+48(FP), CX
 	TESTQ CX, CX
 	JZ    three_done
 
@@ -18597,7 +18890,7 @@ last:
 	JNZ        last
 
 last_done:
-	MOVQ    sums+48(FP), BX
+	MOVQ    sums+56(FP), BX
 	MOVQ    $0x00000080, CX
 	BYTE    $0xc4
 	BYTE    $0xe2

@@ -292,14 +292,20 @@ func avx512FMA(rounds int)
 // amxSplitRow is pieceVectors.splitRow.
 func amxSplitRow(dst *float32, src *float32, k int)
 
+// amxSplitHalfRow is pieceVectors.splitHalfRow.
+func amxSplitHalfRow(dst *float32, src *float32, k int)
+
 // amxSplitColumns is pieceVectors.splitColumns for as many pieces.
 func amxSplitColumns(dst *float32, src *float32, row int, later int, blocks int, apart int)
+
+// amxSplitHalfColumns is pieceVectors.splitColumns for as many pieces.
+func amxSplitHalfColumns(dst *float32, src *float32, row int, later int, blocks int, apart int)
 
 // amxSplitColumn is pieceVectors.splitColumns for as many pieces.
 func amxSplitColumn(dst *float32, src *float32, row int, later int, blocks int, apart int)
 
 // amxMultiply is pieceVectors.multiply.
-func amxMultiply(m int, n int, left *float32, right *float32, one int, three int, sums *float32, c *float32, ldc int, add bool)
+func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, sums *float32, c *float32, ldc int, add bool)
 
 // amxProducts is vectors.peak: rounds of four independent products of tiles.
 func amxProducts(rounds int)

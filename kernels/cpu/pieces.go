@@ -15,6 +15,11 @@ import (
 // missing, the most that rounding it would take (Henry, Tang and Heinecke, 2019). A weight that is
 // stored in bfloat16 is one piece, so that three products are all.
 //
+// An adapter's rank is often no more than half of a block. Then two pieces of each factor share
+// one, and three products of blocks add up the six:
+//
+//	[x1 x2]·[y1 y2] + [x2 x1]·[y1 y2] + [x3 x1]·[y1 y3]
+//
 // Both factors are packed in blocks of blockDepth, piece after piece, of lines of a block of one
 // row or of 16 columns: depths p and 16+p side by side. A panel of the right factor
 // goes by groups of rows whose pieces stay in the second cache, half of which is another
@@ -44,14 +49,16 @@ type pieceVectors struct {
 	least pieceLimits
 	// splitRow packs a row of the left factor, of k elements: its line of each piece of each block.
 	splitRow func(dst, src *float32, k int)
+	// splitHalfRow is splitRow for half a block's elements at most, of which two pieces share a line.
+	splitHalfRow func(dst, src *float32, k int)
 	// splitColumns packs half of the lines of so many blocks, in as many pieces as the index says. The
-	// i-th line has sixteen elements from i·row on, and those that lie later elements behind them;
-	// blocks lie apart elements behind each other.
+	// i-th line has sixteen elements from i·row on, and those that lie later elements behind them, or
+	// where there are two pieces, another of the same; blocks lie apart elements behind each other.
 	splitColumns [mostPieces + 1]func(dst, src *float32, row, later, blocks, apart int)
 	// multiply computes m rows by n columns of a panel, plus the old ones where add is set: sums
-	// of blocks whose right factors have one piece, and then of those that have three. It takes
+	// of blocks whose right factors have one piece, then of those that have two, and three. It takes
 	// sumWords of memory. Meanwhile it asks for what follows the right factor.
-	multiply func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add bool)
+	multiply func(m, n int, left, right *float32, one, two, three int, sums, c *float32, ldc int, add bool)
 }
 
 // takes says whether a product is computed so.
@@ -67,43 +74,61 @@ func (x *pieceVectors) attends(n, dim int) bool {
 // pieceBlocks returns how many blocks the depth of a term takes.
 func (t *term) pieceBlocks() int { return ceil(t.depth, blockDepth) }
 
-// pieces returns how many pieces the right factor of a term has.
-func (t *term) pieces() int {
-	if t.right.dtype == kernels.BF16 && t.right.scale == 1 {
-		return 1
+// halfBlocks is how many pieces the right factor has where two of each factor share a block.
+const halfBlocks = 2
+
+// countPieces finds how many pieces the right factor of a term has.
+func (t *term) countPieces() {
+	switch {
+	case t.right.dtype == kernels.BF16 && t.right.scale == 1:
+		t.pieces = 1
+	case t.depth <= blockDepth/2 && !t.left.along:
+		t.pieces = halfBlocks
+	default:
+		t.pieces = mostPieces
 	}
-	return mostPieces
 }
 
-// pieced is a sum of products in pieces: of so many blocks, of which the first ones have one piece.
+// pieced is a sum of products in pieces: of so many blocks, counted by how many pieces they have, in
+// this order.
 type pieced struct {
 	v      *vectors
 	terms  []term
 	blocks int
-	one    int
+	counts [mostPieces + 1]int
 }
 
-// newPieced puts the terms in order: those with one piece first.
+// newPieced puts the terms in order.
 func newPieced(v *vectors, terms []term) pieced {
-	slices.SortStableFunc(terms, func(a, b term) int { return a.pieces() - b.pieces() })
-	x := pieced{v: v, terms: terms}
+	x := pieced{v: v}
 	for i := range terms {
-		t := &terms[i]
-		x.blocks += t.pieceBlocks()
-		if t.pieces() == 1 {
-			x.one += t.pieceBlocks()
-		}
+		terms[i].countPieces()
 	}
+	slices.SortStableFunc(terms, func(a, b term) int { return a.pieces - b.pieces })
+	for i := range terms {
+		x.counts[terms[i].pieces] += terms[i].pieceBlocks()
+		x.blocks += terms[i].pieceBlocks()
+	}
+	x.terms = terms
 	return x
 }
 
 // at returns how many elements the blocks before the b-th take, of a panel of the right factor.
-func (x *pieced) at(b int) int { return pieceWords * (min(b, x.one) + mostPieces*max(0, b-x.one)) }
+func (x *pieced) at(b int) (n int) {
+	for pieces, blocks := range x.between(0, b) {
+		n += pieces * blocks * pieceWords
+	}
+	return n
+}
 
-// between returns how many of blocks b to b+n have one piece, and how many have three.
-func (x *pieced) between(b, n int) (one, three int) {
-	one = min(max(0, x.one-b), n)
-	return one, n - one
+// between counts blocks b to b+n by how many pieces they have.
+func (x *pieced) between(b, n int) (counts [mostPieces + 1]int) {
+	for pieces, blocks := range x.counts {
+		counts[pieces] = min(max(0, blocks-b), n)
+		n -= counts[pieces]
+		b = max(0, b-blocks)
+	}
+	return counts
 }
 
 // eachBlocks calls f for every term with a part in blocks b to b+n: n blocks, from its own
@@ -132,9 +157,13 @@ func (x *pieced) packLeft(w *worker, dst []float32, b, n, i, m int) {
 			}
 			return
 		}
+		split := x.v.pieces.splitRow
+		if t.pieces == halfBlocks {
+			split = x.v.pieces.splitHalfRow
+		}
 		for r := range m {
 			line := dst[(r/groupRows*n+at)*leftBlock+r%groupRows*lineWords:]
-			x.v.pieces.splitRow(&line[0], &floats(t.left.at(i+r, first))[0], k)
+			split(&line[0], &floats(t.left.at(i+r, first))[0], k)
 		}
 	})
 }
@@ -163,7 +192,7 @@ func packAlong(w *worker, v *vectors, dst []float32, f *factor, i, m, p, k int) 
 // packRight packs blocks b to b+n of columns j to j+count, at most panelCols, by way of spare memory.
 func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) {
 	x.eachBlocks(b, n, func(t *term, first, at, part int) {
-		d, pieces := dst[x.at(b+at)-x.at(b):], t.pieces()
+		d := dst[x.at(b+at)-x.at(b):]
 		k := min(part*blockDepth, t.depth-first)
 		if count == panelCols && k == part*blockDepth && t.right.alongAsStored() {
 			x.splitInPlace(d, &t.right, j, first, part)
@@ -177,7 +206,7 @@ func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) 
 				clear(s)
 			}
 			clear(s[k*tileCols:])
-			x.v.pieces.splitColumns[pieces](&d[0], &s[0], tileCols, halfBlock, part, halfBlock)
+			x.v.pieces.splitColumns[t.pieces](&d[0], &s[0], tileCols, halfBlock, part, halfBlock)
 		}
 	})
 }
@@ -192,8 +221,8 @@ func (x *pieced) splitInPlace(dst []float32, f *factor, j, p, blocks int) {
 
 // multiply computes m rows by n columns of a panel: blocks b to b+k.
 func (x *pieced) multiply(m, n, b, k int, left, right, sums, c []float32, ldc int, add bool) {
-	one, three := x.between(b, k)
-	x.v.pieces.multiply(m, n, &left[0], &right[0], one, three, &sums[0], &c[0], ldc, add)
+	blocks := x.between(b, k)
+	x.v.pieces.multiply(m, n, &left[0], &right[0], blocks[1], blocks[2], blocks[3], &sums[0], &c[0], ldc, add)
 }
 
 // inPieces is a gemm in pieces.

@@ -44,9 +44,22 @@ var goPieces = pieceVectors{
 			}
 		}
 	},
+	splitHalfRow: func(dst, src *float32, k int) {
+		to, from := unsafe.Slice(dst, leftBlock), unsafe.Slice(src, k)
+		for i := range lineWords {
+			var x float32
+			if i < k {
+				x = from[i]
+			}
+			shareWords(to[i:], x, [][2]int{{0, 1}, {1, 0}, {2, 0}})
+		}
+	},
 	splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){
 		1: func(dst, src *float32, row, later, blocks, apart int) {
 			goSplitColumns(1, dst, src, row, later, blocks, apart)
+		},
+		2: func(dst, src *float32, row, later, blocks, apart int) {
+			goSplitColumns(2, dst, src, row, later, blocks, apart)
 		},
 		3: func(dst, src *float32, row, later, blocks, apart int) {
 			goSplitColumns(3, dst, src, row, later, blocks, apart)
@@ -61,8 +74,12 @@ func goSplitColumns(pieces int, dst, src *float32, row, later, blocks, apart int
 		for line := range lineWords {
 			for i := range tileCols {
 				x := at(src, block*(tileCols*row+apart)+line*row+i)
-				to := at(dst, block*pieces*pieceWords+line*lineWords+i)
-				splitInto(unsafe.Slice(to, (pieces-1)*pieceWords+1), *x, *at(x, later), pieces)
+				to := unsafe.Slice(at(dst, block*pieces*pieceWords+line*lineWords+i), (pieces-1)*pieceWords+1)
+				if pieces == halfBlocks {
+					shareWords(to, *x, [][2]int{{0, 1}, {0, 2}})
+				} else {
+					splitInto(to, *x, *at(x, later), pieces)
+				}
 			}
 		}
 	}
@@ -70,40 +87,55 @@ func goSplitColumns(pieces int, dst, src *float32, row, later, blocks, apart int
 
 // splitInto writes a word of each piece.
 func splitInto(dst []float32, a, b float32, pieces int) {
+	x, y := piecesOf(a, pieces), piecesOf(b, pieces)
 	for i := range pieces {
-		piece := func(x *float32) uint32 {
-			bits := math.Float32bits(*x)
-			if i < pieces-1 {
-				bits += 0x8000
-			}
-			bits &= 0xffff0000
-			*x -= math.Float32frombits(bits)
-			return bits
-		}
-		x, y := piece(&a), piece(&b)
-		dst[i*pieceWords] = math.Float32frombits(x>>16 | y)
+		dst[i*pieceWords] = math.Float32frombits(x[i]>>16 | y[i])
 	}
 }
 
-func goMultiplyPieces(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add bool) {
+// shareWords writes words of two pieces.
+func shareWords(dst []float32, a float32, shared [][2]int) {
+	x := piecesOf(a, mostPieces)
+	for i, two := range shared {
+		dst[i*pieceWords] = math.Float32frombits(x[two[0]]>>16 | x[two[1]])
+	}
+}
+
+func piecesOf(x float32, n int) (pieces [mostPieces]uint32) {
+	for i := range n {
+		bits := math.Float32bits(x)
+		if i < n-1 {
+			bits += 0x8000
+		}
+		pieces[i] = bits & 0xffff0000
+		x -= math.Float32frombits(pieces[i])
+	}
+	return pieces
+}
+
+func goMultiplyPieces(m, n int, left, right *float32, one, two, three int, sums, c *float32, ldc int, add bool) {
 	halves := func(word float32) (float32, float32) {
 		bits := math.Float32bits(word)
 		return math.Float32frombits(bits << 16), math.Float32frombits(bits & 0xffff0000)
 	}
-	a := unsafe.Slice(left, ceil(m, groupRows)*(one+three)*leftBlock)
-	b := unsafe.Slice(right, (one+mostPieces*three)*pieceWords)
+	blocks := one + two + three
+	a := unsafe.Slice(left, ceil(m, groupRows)*blocks*leftBlock)
+	b := unsafe.Slice(right, (one+2*two+3*three)*pieceWords)
 	out := unsafe.Slice(c, (m-1)*ldc+n)
 	for i := range m {
 		for j := range n {
 			var sum float32
 			at := 0
-			for block := range one + three {
+			for block := range blocks {
 				pairs, size := [][2]int{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}, mostPieces
-				if block < one {
+				switch {
+				case block < one:
 					pairs, size = [][2]int{{2, 0}, {1, 0}, {0, 0}}, 1
+				case block < one+two:
+					pairs, size = [][2]int{{2, 1}, {1, 0}, {0, 0}}, 2
 				}
 				for _, p := range pairs {
-					x := a[(i/groupRows*(one+three)+block)*leftBlock+p[0]*pieceWords+i%groupRows*lineWords:]
+					x := a[(i/groupRows*blocks+block)*leftBlock+p[0]*pieceWords+i%groupRows*lineWords:]
 					y := b[at+p[1]*pieceWords+j/tileCols*pieceWords/2+j%tileCols:]
 					exact := float64(sum) // the unit seems to round once for a block, too
 					for k := range lineWords {
@@ -193,7 +225,15 @@ func TestSplit(t *testing.T) {
 		if want := split(x, func(dst, src *float32) { goPieces.splitRow(dst, src, k) }); !sameBits(rows, want) {
 			t.Errorf("%s: splits rows in another way", v.name)
 		}
-		for _, pieces := range []int{1, mostPieces} {
+		for n := range blockDepth/2 + 1 {
+			half := func(p *pieceVectors) []float32 {
+				return split(x, func(dst, src *float32) { p.splitHalfRow(dst, src, n) })
+			}
+			if !sameBits(half(v.pieces), half(&goPieces)) {
+				t.Errorf("%s: splits half rows of %d in another way", v.name, n)
+			}
+		}
+		for _, pieces := range []int{1, halfBlocks, mostPieces} {
 			columns := func(p *pieceVectors) []float32 {
 				return split(x, func(dst, src *float32) { p.splitColumns[pieces](dst, src, 1, 20, 2, 3) })
 			}

@@ -70,8 +70,9 @@ func (h *heads) packSummed(w *worker, v *vectors, p *headPieces, x matrix, head,
 
 // packTerm packs a panel of a right factor, with all of its depth, by way of spare memory.
 func packTerm(w *worker, v *vectors, dst []float32, f factor, depth, j, cols int, spare []float32) {
-	w.term[0] = term{right: f, depth: depth}
+	w.term[0] = term{right: f, depth: depth, pieces: mostPieces}
 	x := pieced{v: v, terms: w.term[:], blocks: ceil(depth, blockDepth)}
+	x.counts[mostPieces] = x.blocks
 	x.packRight(w, dst, spare, 0, x.blocks, j, cols)
 }
 
@@ -81,7 +82,7 @@ func (h *heads) scoresInPieces(v *vectors, s []float32, ld int, q, k, sums []flo
 	blocks := h.headBlocks()
 	for j := 0; j < nk; j += panelCols {
 		if i := max(0, k0+j-q0) / groupRows * groupRows; i < nq {
-			v.pieces.multiply(nq-i, min(panelCols, nk-j), &q[i*lineWords*mostPieces*blocks], &k[j*lineWords*mostPieces*blocks], 0, blocks,
+			v.pieces.multiply(nq-i, min(panelCols, nk-j), &q[i*lineWords*mostPieces*blocks], &k[j*lineWords*mostPieces*blocks], 0, 0, blocks,
 				&sums[0], &s[i*ld+j], ld, false)
 		}
 	}
@@ -104,7 +105,7 @@ func (h *heads) sumKeys(v *vectors, out matrix, s []float32, ld int, extents []e
 		splitRows(v, pieces, matrix{s[i*ld:], n, blocks * blockDepth, ld}, blocks)
 		for panel := range keys.blocks {
 			j := panel * panelCols
-			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &keys.along(head, panel, group)[0], 0, blocks,
+			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &keys.along(head, panel, group)[0], 0, 0, blocks,
 				&sums[0], &out.data[i*out.stride+j], out.stride, true)
 		}
 	}
@@ -152,7 +153,7 @@ func (h *heads) sumQueriesInPieces(w *worker, v *vectors, out, s []float32, ld i
 		}
 		for panel := range h.headBlocks() {
 			j := panel * panelCols
-			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &x.along[(panel*queryGroups+from/groupRows)*leftBlock], 0, blocks,
+			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &x.along[(panel*queryGroups+from/groupRows)*leftBlock], 0, 0, blocks,
 				&sums[0], &out[i*h.padded+j], h.padded, true)
 		}
 	}

@@ -23,7 +23,9 @@ const (
 // pieces is the product of matrices of float32 that are cut into pieces of bfloat16.
 func pieces() {
 	splitRow()
+	splitHalfRow()
 	splitColumns("SplitColumns", 3)
+	splitColumns("SplitHalfColumns", 2)
 	splitColumns("SplitColumn", 1)
 	multiplyPieces()
 	peakPieces()
@@ -53,6 +55,36 @@ func split(a, b VecVirtual, n int, upper, round Register, place func(piece int) 
 		VMOVUPS(lo, place(i))
 	}
 }
+
+// splitHalf writes lines of a vector's three pieces, of which each has two, as shared says: the first
+// in the lower halves of words.
+func splitHalf(a VecVirtual, shared [][2]int, upper, round Register, place func(line int) Mem) {
+	var pieces [3]VecVirtual
+	for i := range pieces {
+		pieces[i] = ZMM()
+		if i == len(pieces)-1 {
+			VPANDD(upper, a, pieces[i])
+			break
+		}
+		VPADDD(round, a, pieces[i])
+		VPANDD(upper, pieces[i], pieces[i])
+		VSUBPS(pieces[i], a, a)
+	}
+	for i, two := range shared {
+		line := ZMM()
+		VPSRLD(Imm(16), pieces[two[0]], line)
+		VPORD(pieces[two[1]], line, line)
+		VMOVUPS(line, place(i))
+	}
+}
+
+// The pieces that share lines, of the left factor and of the right one, and the products of
+// their lines: once each that of pieces which count.
+var (
+	leftShared    = [][2]int{{0, 1}, {1, 0}, {2, 0}}
+	rightShared   = [][2]int{{0, 1}, {0, 2}}
+	sharedProduct = [][2]int{{2, 1}, {1, 0}, {0, 0}}
+)
 
 // splitConstants returns what split takes.
 func splitConstants() (upper, round Register) {
@@ -96,8 +128,23 @@ func splitRow() {
 	end()
 }
 
+// splitHalfRow writes a line of at most half a block of the left factor, zeros behind its end.
+func splitHalfRow() {
+	declare("SplitHalfRow", "func(dst, src *float32, k int)", "pieceVectors.splitHalfRow")
+	dst, src, k := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("k"), GP64())
+	upper, round := splitConstants()
+	mask, m, a := GP64(), K(), ZMM()
+	MOVQ(U64(1<<16-1), mask)
+	BZHIQ(k, mask, mask)
+	KMOVW(mask.As32(), m)
+	VMOVUPS_Z(Mem{Base: src}, m, a)
+	splitHalf(a, leftShared, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} })
+	end()
+}
+
 // splitColumns writes half of the lines of each block of a factor whose lines lie across: of elements
-// of two rows, which follow each other in blocks of sixteen.
+// of two rows, which follow each other in blocks of sixteen, or where there are two pieces, of
+// one.
 func splitColumns(name string, n int) {
 	declare(name, "func(dst, src *float32, row, later, blocks, apart int)", "pieceVectors.splitColumns for as many pieces")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
@@ -110,7 +157,12 @@ func splitColumns(name string, n int) {
 	Label("block")
 	MOVQ(U32(16), lines)
 	Label("line")
-	split(isa.set(Mem{Base: src}), isa.set(Mem{Base: src, Index: later, Scale: 1}), n, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} })
+	at := func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} }
+	if n == len(rightShared) {
+		splitHalf(isa.set(Mem{Base: src}), rightShared, upper, round, at)
+	} else {
+		split(isa.set(Mem{Base: src}), isa.set(Mem{Base: src, Index: later, Scale: 1}), n, upper, round, at)
+	}
 	ADDQ(row, src)
 	ADDQ(Imm(lineBytes), dst)
 	DECQ(lines)
@@ -133,7 +185,7 @@ const (
 // one. The small products of a block come first. From one to the next, one factor stays.
 // Sums of a group lie aside until the next group's products, beside which they go to C.
 func multiplyPieces() {
-	declare("Multiply", "func(m, n int, left, right *float32, one, three int, sums, c *float32, ldc int, add bool)", "pieceVectors.multiply")
+	declare("Multiply", "func(m, n int, left, right *float32, one, two, three int, sums, c *float32, ldc int, add bool)", "pieceVectors.multiply")
 	p := &unitLoop{m: R11, left: RDI, right: RSI, count: RCX, sums: RBX, rows: RDX, c: R9, ldc: R8, ahead: R12, line: R13}
 	Load(Param("m"), p.m)
 	Load(Param("left"), p.left)
@@ -152,6 +204,7 @@ func multiplyPieces() {
 		clearTile(sumTiles + t)
 	}
 	p.blocks("one", 1, [][2]int{{2, 0}, {1, 0}, {0, 0}})
+	p.blocks("two", 2, sharedProduct)
 	p.blocks("three", 3, [][2]int{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}})
 	p.finish("last")
 	Load(Param("sums"), p.sums)
@@ -178,6 +231,8 @@ type unitLoop struct {
 func (p *unitLoop) setAhead() {
 	Load(Param("three"), p.ahead)
 	LEAQ(Mem{Base: p.ahead, Index: p.ahead, Scale: 2}, p.ahead)
+	ADDQ(place("two"), p.ahead)
+	ADDQ(place("two"), p.ahead)
 	ADDQ(place("one"), p.ahead)
 	IMUL3Q(U32(pieceBytes), p.ahead, p.ahead)
 	ADDQ(place("right"), p.ahead)
