@@ -33,6 +33,7 @@ func (p *Program) Backward() {
 		p.block = false
 		p.differentiate(p.Ops[i])
 	}
+	must(len(p.later) == 0, "Backward", "%d values were not made again", len(p.later))
 }
 
 // differentiate is the table of gradient rules, one for each kind.

@@ -300,7 +300,10 @@ func gates(add adder) {
 				})
 				add("gated_grad in place "+name, func(g *rig) kernels.Op {
 					o := &kernels.GatedGrad{Gate: g.change("gate and dgate", t, w), Up: g.change("up and dup", t, w), DOut: g.in("dout", t, w), Act: act}
-					o.DGate, o.DUp, o.Out = o.Gate, o.Up, g.out("out", t, w)
+					o.DGate, o.DUp = o.Gate, o.Up
+					if w%2 > 0 {
+						o.Out = g.out("out", t, w)
+					}
 					return o
 				})
 				add("gated_grad over dout "+name, func(g *rig) kernels.Op {
