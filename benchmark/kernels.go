@@ -196,12 +196,13 @@ func rows(m *Maker) []Case {
 		one("rms_norm", "gather (a copy)", &kernels.RMSNorm{X: x, Weight: weight, Out: out, InvRMS: inv, Eps: 1e-5}),
 		one("rms_norm with residual", "", &kernels.RMSNorm{X: x, Residual: y, Sum: large("sum"), Weight: weight, Out: out, InvRMS: inv, Eps: 1e-5}),
 		one("rms_norm_grad", "", &kernels.RMSNormGrad{X: x, InvRMS: inv, Weight: weight, DOut: y, DX: out}),
+		one("rms_norm_grad with output", "", &kernels.RMSNormGrad{X: x, InvRMS: inv, Weight: weight, DOut: y, DX: out, Out: large("again")}),
 	}
 }
 
 func elementwise(m *Maker) []Case {
 	large := func(name string) *kernels.Tensor { return m.Activations(name, largeRows, largeCols) }
-	a, b, c, d, e := large("a"), large("b"), large("c"), large("d"), large("e")
+	a, b, c, d, e, f := large("a"), large("b"), large("c"), large("d"), large("e"), large("f")
 	positions := m.Ints("positions", upTo(largeRows, 2048))
 	freqs, table := m.Weights("freqs", kernels.F64, 1, 32), m.Floats("table", largeRows, 64)
 	bias, all := m.Floats("bias", 1, largeCols), m.Ints("all", upTo(largeRows, largeRows))
@@ -221,7 +222,8 @@ func elementwise(m *Maker) []Case {
 	}
 	for act, name := range []string{"SiLU", "GELU", "GELU tanh"} {
 		cases = append(cases, one("gated "+name, &kernels.Gated{Gate: a, Up: b, Out: c, Act: kernels.Act(act)}),
-			one("gated_grad "+name, &kernels.GatedGrad{Gate: a, Up: b, DOut: c, DGate: d, DUp: e, Act: kernels.Act(act)}))
+			one("gated_grad "+name, &kernels.GatedGrad{Gate: a, Up: b, DOut: c, DGate: d, DUp: e, Act: kernels.Act(act)}),
+			one("gated_grad "+name+" with output", &kernels.GatedGrad{Gate: a, Up: b, DOut: c, DGate: d, DUp: e, Out: f, Act: kernels.Act(act)}))
 	}
 	return cases
 }

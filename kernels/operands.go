@@ -159,6 +159,9 @@ func InPlace(o Op, pair func(out, in *Tensor)) {
 		pair(o.DUp, o.Up)
 		pair(o.DGate, o.DOut)
 		pair(o.DUp, o.DOut)
+		if o.Out != nil {
+			pair(o.Out, o.DOut)
+		}
 	case *Sum:
 		pair(o.Out, o.A)
 		pair(o.Out, o.B)

@@ -77,7 +77,7 @@ type RMSNormGrad struct {
 	DOut    *Tensor // like X
 	Add     *Tensor // like X, or nil
 	DX      *Tensor // like X; may be DOut or Add itself
-	Out     *Tensor // like X, or nil
+	Out     *Tensor // like X, or nil; in memory of its own
 	DWeight *Tensor // [1, width], or nil for a frozen weight
 	Offset  float64
 }
@@ -218,7 +218,7 @@ type Gated struct {
 type GatedGrad struct {
 	Gate, Up, DOut *Tensor // [T, intermediate]
 	DGate, DUp     *Tensor // like Gate; may be Gate and Up, or DOut
-	Out            *Tensor // like Gate, or nil
+	Out            *Tensor // like Gate, or nil; may be DOut, where neither gradient is
 	Act            Act
 }
 

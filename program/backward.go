@@ -171,8 +171,8 @@ func (p *Program) productRule(op *kernels.Product) {
 	}
 }
 
-// later is a weight's gradient that waits for its X.
-type later struct {
+// waiting is a weight's gradient without its X yet.
+type waiting struct {
 	op    *kernels.WeightGrad
 	label Label
 }
@@ -181,7 +181,7 @@ type later struct {
 // be made again beside its own gradient, that of the weight follows then.
 func (p *Program) weightGrad(x *Value, g *kernels.WeightGrad) {
 	if x.root == x && x.recomputed && x.needsGrad && p.again[x] == nil && madeByGradient(p.Ops[x.producer], x.T()) {
-		p.later[x] = append(p.later[x], later{g, p.here})
+		p.later[x] = append(p.later[x], waiting{g, p.here})
 		return
 	}
 	g.X = p.need(x).T()
@@ -199,18 +199,17 @@ func madeByGradient(op kernels.Op, out *kernels.Tensor) bool {
 	return false
 }
 
-// emitMaking emits the gradient g of an operation with the output out. If a weight's gradient
-// waits for out, g makes it again, in *again, unless that has happened already.
+// emitMaking emits the gradient g of an operation with the output out. If gradients of weights
+// wait for out, g makes it again, as its own operand *again, unless that has happened already; they follow.
 func (p *Program) emitMaking(out *kernels.Tensor, again **kernels.Tensor, g kernels.Op) {
 	v := p.value(out)
-	waiting := p.later[v]
-	if len(waiting) > 0 && p.again[v] == nil {
+	if len(p.later[v]) > 0 && p.again[v] == nil {
 		p.again[v] = p.temporary(v.Name, v)
 		*again = p.again[v].T()
 	}
 	p.emit(g)
 	here := p.here
-	for _, w := range waiting {
+	for _, w := range p.later[v] {
 		p.here, w.op.X = w.label, p.again[v].T()
 		p.emit(w.op)
 	}

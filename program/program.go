@@ -137,7 +137,7 @@ type Program struct {
 	block  bool                 // operations now belong to a recomputed block
 	again  map[*Value]*Value    // values computed again for the backward pass
 	sums   map[*Value]*gradient // gradients under construction, by root
-	later  map[*Value][]later   // gradients that wait for a value to be made again
+	later  map[*Value][]waiting // gradients of weights that wait for a value to be made again
 	kept   map[*Value]bool      // values that are read after the program has run
 }
 
@@ -150,7 +150,7 @@ func New(activation, statistic kernels.DType) *Program {
 		here:  Label{Layer: -1, Pass: Forward},
 		again: map[*Value]*Value{},
 		sums:  map[*Value]*gradient{},
-		later: map[*Value][]later{},
+		later: map[*Value][]waiting{},
 		kept:  map[*Value]bool{},
 	}
 }

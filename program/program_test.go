@@ -2,6 +2,7 @@ package program
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func build(t *testing.T, recompute bool) *fixture {
 	a1, a2 := add("a1", 2, hidden), add("a2", 3, hidden)
 	b1, b2 := add("b1", hidden, 2), add("b2", hidden, 3)
 	w1, w2, bias := add("w1", hidden, hidden), add("w2", hidden, hidden), add("bias", 1, hidden)
-	down := add("down", hidden, hidden)
+	down, side := add("down", hidden, hidden), add("side", hidden, hidden)
 	stack := f.params.Stack("a", []*Parameter{a1, a2})
 	if err := f.params.Allocate(b); err != nil {
 		t.Fatal(err)
@@ -62,11 +63,17 @@ func build(t *testing.T, recompute bool) *fixture {
 	shape := kernels.AttentionShape{HeadDim: hidden / heads, Scale: 0.5}
 	attended := f.Attention(q, k, v, f.bounds, shape)
 	x, y = f.RMSNorm(x, attended, use(norm), 1e-5, 0) // the norm's weight is used twice
+	f.At(0, "side")
+	dropped := f.Linear(f.Dropout(y, 0.5, 1, 2), use(side), nil, nil, 1)
+	f.At(0, "a")
 	f.u = f.Linear(y, f.Use(stack), nil, nil, 1)
+	f.At(0, "gate")
 	gate := f.Linear(y, use(w1), nil, &Adapter{U: f.Slice(f.u, 0, 2), B: use(b1), Scale: 2}, 1)
+	f.At(0, "up")
 	up := f.Linear(y, use(w2), use(bias), &Adapter{U: f.Slice(f.u, 2, 3), B: use(b2), Scale: 0.5}, 1)
 	z := f.Gated(gate, up, kernels.SiLU)
-	z = f.Linear(z, use(down), nil, nil, 1)
+	f.At(0, "down")
+	z = f.Add(f.Linear(z, use(down), nil, nil, 1), dropped)
 	sum := f.Add(f.Add(z, gate), x) // gate is used twice
 	f.Block(false)
 	f.loss = f.CrossEntropy(f.Gather(f.rows, sum), use(table), f.targets, nil, 1, 0)
@@ -232,14 +239,26 @@ func TestOneProduct(t *testing.T) {
 	}
 }
 
-// TestMadeAgain: what norms and gates have not kept is made again by their gradients.
+// TestMadeAgain: what norms and gates have not kept is made again by their gradients, but for what
+// is needed before; and the gradients of weights that wait for it keep their labels.
 func TestMadeAgain(t *testing.T) {
-	f, made := build(t, false), 0
+	f := build(t, false)
+	made, again, module := 0, map[string]int{}, map[*kernels.Tensor]string{}
 	for i, op := range f.Ops {
 		if f.Labels[i].Pass == Recompute {
-			t.Errorf("%s is computed again", op.Kind())
+			again[op.Kind()]++
 		}
 		switch o := op.(type) {
+		case *kernels.Product:
+			for _, term := range o.Terms {
+				if w := f.value(term.W); w.param && f.Labels[i].Pass == Forward {
+					module[w.grad.T()] = f.Labels[i].Module
+				}
+			}
+		case *kernels.WeightGrad:
+			if got, want := f.Labels[i].Module, module[o.DW]; got != want {
+				t.Errorf("the gradient of a weight of %q is labelled %q", want, got)
+			}
 		case *kernels.RMSNormGrad:
 			if o.Out != nil {
 				made++
@@ -250,8 +269,11 @@ func TestMadeAgain(t *testing.T) {
 			}
 		}
 	}
-	if made != 3 {
-		t.Errorf("%d outputs are made again, want those of two norms and a gate", made)
+	if made != 2 {
+		t.Errorf("%d outputs are made again, want those of a norm and a gate", made)
+	}
+	if want := map[string]int{"dropout": 1, "rms_norm": 1}; !maps.Equal(again, want) {
+		t.Errorf("computed again: %v, want %v", again, want)
 	}
 }
 

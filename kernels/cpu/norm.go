@@ -124,7 +124,7 @@ func (n *normGrad) row(w *worker, t int) {
 		at := g * width
 		xg, dg, to := x[at:][:width], dout[at:][:width], dx[at:][:width]
 		if n.out.present() {
-			n.v.normalizeSum(n.out.row(t)[at:][:width], xg, n.weight, xg, inv)
+			_ = n.v.normalizeSum(n.out.row(t)[at:][:width], xg, n.weight, xg, inv)
 		}
 		// inv·(g - x̂·mean(g·x̂)) = inv·g - x·inv³·mean(g·x)
 		mean := float64(n.v.dot3(xg, dg, n.weight)) / float64(width)

@@ -74,8 +74,8 @@ func (x *pieceVectors) attends(n, dim int) bool {
 // pieceBlocks returns how many blocks the depth of a term takes.
 func (t *term) pieceBlocks() int { return ceil(t.depth, blockDepth) }
 
-// halfBlocks is how many pieces the right factor has where two of each factor share a block.
-const halfBlocks = 2
+// sharedPieces is how many pieces the right factor of a term counts as whose pieces share blocks.
+const sharedPieces = 2
 
 // countPieces finds how many pieces the right factor of a term has.
 func (t *term) countPieces() {
@@ -83,7 +83,7 @@ func (t *term) countPieces() {
 	case t.right.dtype == kernels.BF16 && t.right.scale == 1:
 		t.pieces = 1
 	case t.depth <= blockDepth/2 && !t.left.along:
-		t.pieces = halfBlocks
+		t.pieces = sharedPieces
 	default:
 		t.pieces = mostPieces
 	}
@@ -158,7 +158,7 @@ func (x *pieced) packLeft(w *worker, dst []float32, b, n, i, m int) {
 			return
 		}
 		split := x.v.pieces.splitRow
-		if t.pieces == halfBlocks {
+		if t.pieces == sharedPieces {
 			split = x.v.pieces.splitHalfRow
 		}
 		for r := range m {

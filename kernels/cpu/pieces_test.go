@@ -75,7 +75,7 @@ func goSplitColumns(pieces int, dst, src *float32, row, later, blocks, apart int
 			for i := range tileCols {
 				x := at(src, block*(tileCols*row+apart)+line*row+i)
 				to := unsafe.Slice(at(dst, block*pieces*pieceWords+line*lineWords+i), (pieces-1)*pieceWords+1)
-				if pieces == halfBlocks {
+				if pieces == sharedPieces {
 					shareWords(to, *x, [][2]int{{0, 1}, {0, 2}})
 				} else {
 					splitInto(to, *x, *at(x, later), pieces)
@@ -156,14 +156,15 @@ func goMultiplyPieces(m, n int, left, right *float32, one, two, three int, sums,
 }
 
 // TestPieces goes through incomplete groups, panels and blocks, several blocks of the depth at
-// a time, and terms with one piece and with three.
+// a time, and terms with one piece and with three, some of which share blocks.
 func TestPieces(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(1, 2))}
 	types := []kernels.DType{kernels.F32, kernels.BF16, kernels.F16, kernels.F64}
 	for i, s := range [][3]int{{32, 64, 256}, {33, 70, 333}, {35, 200, 1100}, {70, 97, 2200}, {17, 64, 40}, {290, 65, 70}} {
 		rows, cols, depth, d := s[0], s[1], s[2], types[i%4]
+		rank := []int{5, 17, 16, 40}[i%4]
 		op := &kernels.Product{Out: m.f("Out", rows, cols), Terms: []kernels.Term{
-			{X: m.f("U", rows, 5), W: m.w(types[(i+1)%4], 5, cols), Transposed: true, Scale: 1.5},
+			{X: m.f("U", rows, rank), W: m.w(types[(i+1)%4], rank, cols), Transposed: true, Scale: 1.5},
 			{X: m.f("X", rows, depth), W: m.w(d, cols, depth), Scale: 1},
 		}}
 		switch i {
@@ -229,11 +230,22 @@ func TestSplit(t *testing.T) {
 			half := func(p *pieceVectors) []float32 {
 				return split(x, func(dst, src *float32) { p.splitHalfRow(dst, src, n) })
 			}
-			if !sameBits(half(v.pieces), half(&goPieces)) {
+			got := half(v.pieces)
+			for i, want := range x[:n] {
+				first, third := math.Float32bits(got[i]), math.Float32bits(got[2*pieceWords+i])
+				var sum float64
+				for _, piece := range []uint32{first << 16, first &^ 0xffff, third << 16} {
+					sum += float64(math.Float32frombits(piece))
+				}
+				if sum != float64(want) {
+					t.Errorf("%s: pieces of %g in half a block add up to %g", v.name, want, sum)
+				}
+			}
+			if !sameBits(got, half(&goPieces)) {
 				t.Errorf("%s: splits half rows of %d in another way", v.name, n)
 			}
 		}
-		for _, pieces := range []int{1, halfBlocks, mostPieces} {
+		for _, pieces := range []int{1, sharedPieces, mostPieces} {
 			columns := func(p *pieceVectors) []float32 {
 				return split(x, func(dst, src *float32) { p.splitColumns[pieces](dst, src, 1, 20, 2, 3) })
 			}

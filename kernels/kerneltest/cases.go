@@ -81,13 +81,13 @@ func norms(add adder) {
 						o.DOut, o.DX, o.Out = g.in("dout", t, cols), g.out("dx", t, cols), g.out("out", t, cols)
 					case 1:
 						o.DOut, o.Add, o.DX = g.in("dout", t, cols), g.in("add", t, cols), g.out("dx", t, cols)
-						o.DWeight = g.trained("dweight", 1, w)
+						o.DWeight, o.Out = g.trained("dweight", 1, w), g.out("out", t, cols)
 					case 2:
 						o.DOut = g.change("dout and dx", t, cols)
-						o.DX, o.Add = o.DOut, g.in("add", t, cols)
+						o.DX, o.Add, o.Out = o.DOut, g.in("add", t, cols), g.out("out", t, cols)
 					case 3:
 						o.DOut, o.Add = g.in("dout", t, cols), g.change("add and dx", t, cols)
-						o.DX, o.Out = o.Add, g.out("out", t, cols)
+						o.DX = o.Add
 					}
 					return o
 				}).floor = 1
@@ -309,6 +309,11 @@ func gates(add adder) {
 				add("gated_grad over dout "+name, func(g *rig) kernels.Op {
 					o := &kernels.GatedGrad{Gate: g.in("gate", t, w), Up: g.in("up", t, w), DOut: g.change("dout and dgate", t, w), DUp: g.out("dup", t, w), Out: g.out("out", t, w), Act: act}
 					o.DGate = o.DOut
+					return o
+				})
+				add("gated_grad, output over dout "+name, func(g *rig) kernels.Op {
+					o := &kernels.GatedGrad{Gate: g.change("gate and dgate", t, w), Up: g.in("up", t, w), DOut: g.change("dout and out", t, w), DUp: g.out("dup", t, w), Act: act}
+					o.DGate, o.Out = o.Gate, o.DOut
 					return o
 				})
 			}

@@ -24,9 +24,15 @@ const (
 func pieces() {
 	splitRow()
 	splitHalfRow()
-	splitColumns("SplitColumns", 3)
-	splitColumns("SplitHalfColumns", 2)
-	splitColumns("SplitColumn", 1)
+	splitColumns("SplitColumns", 3, func(src, later Mem, upper, round Register, place func(int) Mem) {
+		split(isa.set(src), isa.set(later), 3, upper, round, place)
+	})
+	splitColumns("SplitHalfColumns", len(rightShared), func(src, _ Mem, upper, round Register, place func(int) Mem) {
+		splitHalf(isa.set(src), rightShared, upper, round, place)
+	})
+	splitColumns("SplitColumn", 1, func(src, later Mem, upper, round Register, place func(int) Mem) {
+		split(isa.set(src), isa.set(later), 1, upper, round, place)
+	})
 	multiplyPieces()
 	peakPieces()
 }
@@ -56,8 +62,8 @@ func split(a, b VecVirtual, n int, upper, round Register, place func(piece int) 
 	}
 }
 
-// splitHalf writes lines of a vector's three pieces, of which each has two, as shared says: the first
-// in the lower halves of words.
+// splitHalf writes lines of a vector's three pieces, two in each, as shared says: the first in the
+// lower halves of words.
 func splitHalf(a VecVirtual, shared [][2]int, upper, round Register, place func(line int) Mem) {
 	var pieces [3]VecVirtual
 	for i := range pieces {
@@ -79,7 +85,7 @@ func splitHalf(a VecVirtual, shared [][2]int, upper, round Register, place func(
 }
 
 // The pieces that share lines, of the left factor and of the right one, and the products of
-// their lines: once each that of pieces which count.
+// lines that add up the six products of pieces, each once.
 var (
 	leftShared    = [][2]int{{0, 1}, {1, 0}, {2, 0}}
 	rightShared   = [][2]int{{0, 1}, {0, 2}}
@@ -142,10 +148,9 @@ func splitHalfRow() {
 	end()
 }
 
-// splitColumns writes half of the lines of each block of a factor whose lines lie across: of elements
-// of two rows, which follow each other in blocks of sixteen, or where there are two pieces, of
-// one.
-func splitColumns(name string, n int) {
+// splitColumns writes half of the lines of each block of a factor whose lines lie across, n for the
+// elements of a row and of one that is later: rows follow each other in blocks of sixteen.
+func splitColumns(name string, n int, write func(src, later Mem, upper, round Register, place func(int) Mem)) {
 	declare(name, "func(dst, src *float32, row, later, blocks, apart int)", "pieceVectors.splitColumns for as many pieces")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	row, blocks, apart := Load(Param("row"), GP64()), Load(Param("blocks"), GP64()), Load(Param("apart"), GP64())
@@ -157,12 +162,7 @@ func splitColumns(name string, n int) {
 	Label("block")
 	MOVQ(U32(16), lines)
 	Label("line")
-	at := func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} }
-	if n == len(rightShared) {
-		splitHalf(isa.set(Mem{Base: src}), rightShared, upper, round, at)
-	} else {
-		split(isa.set(Mem{Base: src}), isa.set(Mem{Base: src, Index: later, Scale: 1}), n, upper, round, at)
-	}
+	write(Mem{Base: src}, Mem{Base: src, Index: later, Scale: 1}, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i * pieceBytes} })
 	ADDQ(row, src)
 	ADDQ(Imm(lineBytes), dst)
 	DECQ(lines)

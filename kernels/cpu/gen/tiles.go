@@ -306,9 +306,9 @@ func steps(step Register) (at func(m Mem, u int) Mem, move func(r Register, n in
 }
 
 // lineDepths is how many elements of a row lie in a line.
-const lineDepths = 16
+const lineDepths = lineBytes / 4
 
-// nextRows asks for so many rows, a line of each at a time.
+// nextRows asks for so many rows, an even number, a line of each at a time.
 type nextRows struct {
 	at, stride, on Register
 	count          int
@@ -320,7 +320,7 @@ func newNextRows(first, stride Register, count int) *nextRows {
 	IMUL3Q(U32(uint32(count)), stride, r.on)
 	LEAQ(Mem{Base: first, Index: r.on, Scale: 1}, r.at)
 	NEGQ(r.on)
-	ADDQ(Imm(64), r.on)
+	ADDQ(Imm(lineBytes), r.on)
 	return r
 }
 
