@@ -284,16 +284,8 @@ func (b *Backend) attend(o *kernels.Attention, mem []float32) {
 		attentionBlocks: a.query * len(a.seq.queries),
 	} {
 		a.phase = phase
-		b.either(small, a, tasks)
+		b.pool.either(small, a, tasks)
 	}
-}
-
-func (b *Backend) either(small bool, j job, tasks int) {
-	if small {
-		b.pool.inline(j, tasks)
-		return
-	}
-	b.pool.run(j, tasks)
 }
 
 func (a *attention) do(w *worker, task int) {

@@ -122,7 +122,7 @@ func (b *Backend) attendGrad(o *kernels.AttentionGrad, mem []float32) {
 		addChunks:     len(a.seq.queries),
 	} {
 		a.phase = phase
-		b.either(small, a, tasks)
+		b.pool.either(small, a, tasks)
 	}
 }
 

@@ -122,6 +122,15 @@ func (p *pool) inline(j job, tasks int) {
 	}
 }
 
+// either does all tasks in the way that suits their size.
+func (p *pool) either(small bool, j job, tasks int) {
+	if small {
+		p.inline(j, tasks)
+	} else {
+		p.run(j, tasks)
+	}
+}
+
 // work takes tasks until none is left: its own first, then those of others.
 func (w *worker) work() {
 	p := w.pool

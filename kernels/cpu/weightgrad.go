@@ -15,9 +15,9 @@ func weightGradNeed(v *vectors, o *kernels.WeightGrad) need {
 	case n == 0 || k == 0:
 		return need{}
 	case k <= fewGradCols:
-		return thinGradNeed(v, k, depth)
+		return thinGradNeed(v, k, n, depth)
 	case n <= fewGradCols:
-		return thinGradNeed(v, n, depth)
+		return thinGradNeed(v, n, k, depth)
 	case v.blas.takes(n, k, depth):
 		return need{}
 	case v.pieces.takes(n, k, depth):
@@ -35,11 +35,11 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 	alpha := float32(o.Scale)
 	if min(dw.rows, dw.cols) <= fewGradCols {
 		t := &b.thinGrad
-		*t = thinGrad{v: b.v, long: dy, thin: x, dw: dw, alpha: alpha, pack: mem}
+		*t = thinGrad{v: b.v, long: dy, thin: x, dw: dw, alpha: alpha}
 		if t.transposed = dw.cols > fewGradCols; t.transposed {
 			t.long, t.thin = x, dy
 		}
-		t.run(b.pool)
+		t.run(b.pool, mem)
 		return
 	}
 	if b.v.blas.takes(dw.rows, dw.cols, dy.rows) {
@@ -61,22 +61,33 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 }
 
 // thinGrad is the gradient of a low-rank factor: sums of outer products of rows of a
-// long matrix and a thin one. A task has some blocks of columns of the long one, and sums
-// Cᵀ = thin'·long aside. Where the thin one is x, that is dw transposed.
+// long matrix and a thin one, Cᵀ = thin'·long. Where the thin one is x, that is dw transposed.
+// Rows are summed in parts: a thread finds in its caches those that it wrote in the operation
+// before. A task has some blocks of columns of a part.
 type thinGrad struct {
 	v          *vectors
 	long, thin matrix
 	dw         matrix
 	transposed bool
 	alpha      float32
-	pack       []float32
-	tasks      int
+	sums       []float32 // [parts][blocks]
+	parts      int
+	blocks     int // of columns
+	tasks      int // of a part
 }
 
-// gradBlocks is how many blocks a task has, at most. It goes over a few rows of all of them at a
-// time: of a long matrix each row is in another page of memory, and to come back
-// to it for the next block takes as long as to read it.
-const gradBlocks = 4
+const (
+	gradRows  = 256 // of a part, at least
+	gradParts = 8   // at most: their sums are read again
+
+	// gradBlocks is how many blocks a task has, at most. It goes over a few rows of all of them at a
+	// time: of a long matrix each row is in another page of memory, and to come back
+	// to it for the next block takes as long as to read it.
+	gradBlocks = 4
+)
+
+// partsOf returns how many parts so many rows are summed in; nothing else decides that.
+func partsOf(rows int) int { return min(max(1, rows/gradRows), gradParts) }
 
 // padded is the number of columns of the thin matrix as whole outer products.
 func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
@@ -84,54 +95,76 @@ func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
 // outerSums is the size of a block's sums.
 func outerSums(thin int) int { return ceil(thin, tileCols) * tileCols * outerBlock }
 
-func thinGradNeed(v *vectors, thin, depth int) need {
-	n := need{private: gradBlocks*outerSums(thin) + outerBlock*max(v.outerDepth, tileCols)}
+func thinGradNeed(v *vectors, thin, long, rows int) need {
+	n := need{
+		shared:  partsOf(rows) * ceil(long, outerBlock) * outerSums(thin),
+		private: outerBlock * max(v.outerDepth, tileCols),
+	}
 	if thin%outerRows > 0 {
-		n.shared = padded(thin) * depth
+		n.shared += padded(thin) * rows
 	}
 	return n
 }
 
-func (t *thinGrad) run(p *pool) {
+func (t *thinGrad) run(p *pool, mem []float32) {
+	t.parts, t.blocks = partsOf(t.long.rows), ceil(t.long.cols, outerBlock)
+	t.sums = take(&mem, t.parts*t.blocks*outerSums(t.thin.cols))
 	if n := t.thin.cols; n%outerRows > 0 {
-		wide := matrix{t.pack, t.thin.rows, n, padded(n)}
+		wide := matrix{mem, t.thin.rows, n, padded(n)}
 		for i := range t.thin.rows {
-			clear(t.pack[i*wide.stride:][copy(wide.row(i), t.thin.row(i)):wide.stride])
+			clear(mem[i*wide.stride:][copy(wide.row(i), t.thin.row(i)):wide.stride])
 		}
 		t.thin = wide
 	}
 	// As many for each thread, and no element depends on how many.
-	blocks, threads := ceil(t.long.cols, outerBlock), len(p.workers)
-	t.tasks = min(blocks, ceil(ceil(blocks, gradBlocks), threads)*threads)
-	if t.dw.rows*t.dw.cols*t.long.rows < smallWork {
-		p.inline(t, t.tasks)
-		return
+	least := ceil(len(p.workers), t.parts)
+	t.tasks = min(t.blocks, ceil(ceil(t.blocks, gradBlocks), least)*least)
+	small := t.dw.rows*t.dw.cols*t.long.rows < smallWork
+	p.either(small, t, t.parts*t.tasks)
+	if t.parts > 1 {
+		p.either(small, (*thinGradSum)(t), t.blocks)
 	}
-	p.run(t, t.tasks)
+}
+
+// block returns a block's sums in a part.
+func (t *thinGrad) block(part, block int) []float32 {
+	size := outerSums(t.thin.cols)
+	return t.sums[(part*t.blocks+block)*size:][:size]
 }
 
 func (t *thinGrad) do(w *worker, task int) {
-	first, end := portion(ceil(t.long.cols, outerBlock), t.tasks, task)
-	mem, size := w.private, outerSums(t.thin.cols)
-	sums := take(&mem, (end-first)*size)
-	clear(sums)
-	for p := 0; p < t.long.rows; p += t.v.outerDepth {
+	part := task / t.tasks
+	first, end := portion(t.blocks, t.tasks, task%t.tasks)
+	for b := first; b < end; b++ {
+		clear(t.block(part, b))
+	}
+	p0, p1 := portion(t.long.rows, t.parts, part)
+	for p := p0; p < p1; p += t.v.outerDepth {
 		for b := first; b < end; b++ {
 			next := t.place(p, b+1)
 			if b+1 == end {
 				next = t.place(p+t.v.outerDepth, first)
 			}
-			long := t.rows(mem, p, b)
-			t.v.outer(long.rows, ceil(t.thin.cols, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &sums[(b-first)*size], next)
+			long := t.rows(w.private, p, min(t.v.outerDepth, p1-p), b)
+			t.v.outer(long.rows, ceil(t.thin.cols, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &t.block(part, b)[0], next)
 		}
 	}
-	for b := first; b < end; b++ {
-		t.add(sums[(b-first)*size:][:size], mem, b*outerBlock)
+	for b := first; t.parts == 1 && b < end; b++ {
+		t.add(b, w.private)
 	}
 }
 
-// add adds a block's sums, from column j on.
-func (t *thinGrad) add(c, mem []float32, j int) {
+// thinGradSum adds up the parts.
+type thinGradSum thinGrad
+
+func (t *thinGradSum) do(w *worker, task int) { (*thinGrad)(t).add(task, w.private) }
+
+// add adds a block's sums of all parts to dw.
+func (t *thinGrad) add(block int, mem []float32) {
+	c, j := t.block(0, block), block*outerBlock
+	for part := 1; part < t.parts; part++ {
+		t.v.add(c, c, t.block(part, block))
+	}
 	m := min(outerBlock, t.long.cols-j)
 	if !t.transposed {
 		t.addAcross(c, mem, j, m)
@@ -142,10 +175,10 @@ func (t *thinGrad) add(c, mem []float32, j int) {
 	}
 }
 
-// rows returns a block of the long matrix from row p on, copied where it is not whole.
-func (t *thinGrad) rows(mem []float32, p, block int) matrix {
+// rows returns n rows of a block of the long matrix from row p on, copied where it is not whole.
+func (t *thinGrad) rows(mem []float32, p, n, block int) matrix {
 	j := block * outerBlock
-	x := t.long.part(p, min(t.v.outerDepth, t.long.rows-p), j, min(outerBlock, t.long.cols-j))
+	x := t.long.part(p, n, j, min(outerBlock, t.long.cols-j))
 	if x.cols == outerBlock {
 		return x
 	}
