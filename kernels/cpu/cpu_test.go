@@ -262,7 +262,7 @@ func TestWeightGradBeside(t *testing.T) {
 
 func TestWeightGrad(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(3, 4))}
-	for _, s := range [][3]int{{1, 1, 1}, {9, 16, 40}, {330, 40, 16}, {64, 100, 90}, {700, 5, 130}, {30, 1024, 7}, {1300, 200, 20}, {2500, 16, 500}} {
+	for _, s := range [][3]int{{1, 1, 1}, {9, 16, 40}, {330, 40, 16}, {64, 100, 90}, {700, 5, 130}, {30, 1024, 7}, {1300, 200, 20}, {2500, 16, 500}, {600, 1600, 4}} {
 		rows, n, k := s[0], s[1], s[2]
 		check(t, fmt.Sprint("weight grad ", s), &kernels.WeightGrad{DY: m.f("DY", rows, n), X: m.f("X", rows, k), DW: m.f("DW", n, k), Scale: 0.7}, 4e-6)
 		check(t, fmt.Sprint("bias grad ", s), &kernels.BiasGrad{DY: m.f("DY", rows, n), DBias: m.f("DBias", 1, n)}, 4e-6)

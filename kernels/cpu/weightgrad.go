@@ -62,8 +62,8 @@ func (b *Backend) weightGrad(o *kernels.WeightGrad, mem []float32) {
 
 // thinGrad is the gradient of a low-rank factor: sums of outer products of rows of a
 // long matrix and a thin one, Cᵀ = thin'·long. Where the thin one is x, that is dw transposed.
-// Rows are summed in parts: a thread finds in its caches those that it wrote in the operation
-// before. A task has some blocks of columns of a part.
+// Rows are summed in parts, where these fit a cache: a thread finds there those that it wrote in
+// the operation before. A task has some blocks of columns of a part.
 type thinGrad struct {
 	v          *vectors
 	long, thin matrix
@@ -77,8 +77,9 @@ type thinGrad struct {
 }
 
 const (
-	gradRows  = 256 // of a part, at least
-	gradParts = 8   // at most: their sums are read again
+	gradRows  = 256        // of a part, at least
+	gradPart  = 1536 << 10 // bytes that those may have; of more, parts gain nothing
+	gradParts = 8          // at most: their sums are read again
 
 	// gradBlocks is how many blocks a task has, at most. It goes over a few rows of all of them at a
 	// time: of a long matrix each row is in another page of memory, and to come back
@@ -86,8 +87,13 @@ const (
 	gradBlocks = 4
 )
 
-// partsOf returns how many parts so many rows are summed in; nothing else decides that.
-func partsOf(rows int) int { return min(max(1, rows/gradRows), gradParts) }
+// partsOf returns how many parts a matrix is summed in, by its shape alone.
+func partsOf(rows, cols int) int {
+	if 4*gradRows*cols > gradPart {
+		return 1
+	}
+	return min(max(1, rows/gradRows), gradParts)
+}
 
 // padded is the number of columns of the thin matrix as whole outer products.
 func padded(thin int) int { return ceil(thin, outerRows) * outerRows }
@@ -97,7 +103,7 @@ func outerSums(thin int) int { return ceil(thin, tileCols) * tileCols * outerBlo
 
 func thinGradNeed(v *vectors, thin, long, rows int) need {
 	n := need{
-		shared:  partsOf(rows) * ceil(long, outerBlock) * outerSums(thin),
+		shared:  partsOf(rows, long) * ceil(long, outerBlock) * outerSums(thin),
 		private: outerBlock * max(v.outerDepth, tileCols),
 	}
 	if thin%outerRows > 0 {
@@ -107,7 +113,7 @@ func thinGradNeed(v *vectors, thin, long, rows int) need {
 }
 
 func (t *thinGrad) run(p *pool, mem []float32) {
-	t.parts, t.blocks = partsOf(t.long.rows), ceil(t.long.cols, outerBlock)
+	t.parts, t.blocks = partsOf(t.long.rows, t.long.cols), ceil(t.long.cols, outerBlock)
 	t.sums = take(&mem, t.parts*t.blocks*outerSums(t.thin.cols))
 	if n := t.thin.cols; n%outerRows > 0 {
 		wide := matrix{mem, t.thin.rows, n, padded(n)}
