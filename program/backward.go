@@ -112,29 +112,28 @@ func (p *Program) rmsNormRule(op *kernels.RMSNorm) {
 		}
 		return
 	}
-	dx := p.temporary("d hidden", sum)
-	weight := p.value(op.Weight)
-	g := &kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS).T(), Weight: op.Weight,
-		DOut: d.T(), Add: add.T(), DX: dx.T(), Offset: op.Offset}
-	if weight.param {
-		g.DWeight = weight.grad.T()
-	}
-	p.emitMaking(op.Out, &g.Out, g)
-	p.spread(op, dx)
+	p.spread(op, p.normGrad("d hidden", op, sum, d, add))
 }
 
 // normWeightRule is for a norm whose input needs no gradient but whose weight
 // is trained.
 func (p *Program) normWeightRule(op *kernels.RMSNorm, sum *Value) {
-	weight := p.value(op.Weight)
-	d := p.gradientOf(op.Out)
-	if d == nil || !weight.param {
-		return
+	if d := p.gradientOf(op.Out); d != nil && p.value(op.Weight).param {
+		p.normGrad("unused", op, sum, d, nil)
 	}
-	dx := p.temporary("unused", sum)
+}
+
+// normGrad emits the gradients of a norm of sum, whose output has the gradient d, and returns sum's,
+// with what is to be added, if anything.
+func (p *Program) normGrad(name string, op *kernels.RMSNorm, sum, d, add *Value) *Value {
+	dx := p.temporary(name, sum)
 	g := &kernels.RMSNormGrad{X: p.need(sum).T(), InvRMS: p.needBeside(op.InvRMS).T(), Weight: op.Weight,
-		DOut: d.T(), DX: dx.T(), DWeight: weight.grad.T(), Offset: op.Offset}
+		DOut: d.T(), Add: add.T(), DX: dx.T(), Offset: op.Offset}
+	if weight := p.value(op.Weight); weight.param {
+		g.DWeight = weight.grad.T()
+	}
 	p.emitMaking(op.Out, &g.Out, g)
+	return dx
 }
 
 func (p *Program) spread(op *kernels.RMSNorm, d *Value) {

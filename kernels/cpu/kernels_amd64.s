@@ -375,9 +375,9 @@ TEXT ·avx2Tile(SB), NOSPLIT|NOFRAME, $0-69
 	NEGQ       R12
 	ADDQ       $0x40, R12
 	SUBQ       $0x10, CX
-	JL         part_of_lines
+	JL         less_than16_in_rows
 
-lines:
+by16_in_rows:
 	PREFETCHT1   (R11)
 	PREFETCHT1   (R11)(DI*1)
 	LEAQ         (R11)(DI*2), R11
@@ -721,15 +721,15 @@ lines:
 	ADDQ         $0x10, R8
 	LEAQ         (DX)(R9*4), DX
 	SUBQ         $0x10, CX
-	JGE          lines
+	JGE          by16_in_rows
 
-part_of_lines:
+less_than16_in_rows:
 	ADDQ $0x10, CX
-	JZ   computed
+	JZ   done_in_rows
 	SUBQ $0x04, CX
-	JL   rest_in_rows
+	JL   less_than4_in_rows
 
-unrolled_in_rows:
+by4_in_rows:
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (AX), Y0
@@ -814,9 +814,9 @@ unrolled_in_rows:
 	ADDQ         $0x10, R8
 	LEAQ         (DX)(R9*4), DX
 	SUBQ         $0x04, CX
-	JGE          unrolled_in_rows
+	JGE          by4_in_rows
 
-rest_in_rows:
+less_than4_in_rows:
 	ADDQ $0x04, CX
 	JZ   done_in_rows
 
@@ -856,9 +856,9 @@ columns:
 	SHLQ $0x04, R11
 	ADDQ AX, R11
 	SUBQ $0x04, CX
-	JL   rest_in_columns
+	JL   less_than4_in_columns
 
-unrolled_in_columns:
+by4_in_columns:
 	PREFETCHT0   (R11)
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
@@ -947,9 +947,9 @@ unrolled_in_columns:
 	LEAQ         (AX)(R8*4), AX
 	LEAQ         (DX)(R9*4), DX
 	SUBQ         $0x04, CX
-	JGE          unrolled_in_columns
+	JGE          by4_in_columns
 
-rest_in_columns:
+less_than4_in_columns:
 	ADDQ $0x04, CX
 	JZ   done_in_columns
 
@@ -8898,9 +8898,9 @@ TEXT ·avx512TileWide(SB), NOSPLIT|NOFRAME, $0-77
 	NEGQ       R13
 	ADDQ       $0x40, R13
 	SUBQ       $0x10, CX
-	JL         part_of_lines
+	JL         less_than16_in_rows
 
-lines:
+by16_in_rows:
 	PREFETCHT1   (R12)
 	PREFETCHT1   (R12)(DI*1)
 	LEAQ         (R12)(DI*2), R12
@@ -9248,15 +9248,15 @@ lines:
 	LEAQ         (DX)(R9*4), DX
 	LEAQ         (R10)(R9*4), R10
 	SUBQ         $0x10, CX
-	JGE          lines
+	JGE          by16_in_rows
 
-part_of_lines:
+less_than16_in_rows:
 	ADDQ $0x10, CX
-	JZ   computed
+	JZ   done_in_rows
 	SUBQ $0x04, CX
-	JL   rest_in_rows
+	JL   less_than4_in_rows
 
-unrolled_in_rows:
+by4_in_rows:
 	VMOVUPS      (DX), Z2
 	VMOVUPS      (R10), Z3
 	VBROADCASTSS (AX), Z0
@@ -9342,9 +9342,9 @@ unrolled_in_rows:
 	LEAQ         (DX)(R9*4), DX
 	LEAQ         (R10)(R9*4), R10
 	SUBQ         $0x04, CX
-	JGE          unrolled_in_rows
+	JGE          by4_in_rows
 
-rest_in_rows:
+less_than4_in_rows:
 	ADDQ $0x04, CX
 	JZ   done_in_rows
 
@@ -9385,9 +9385,9 @@ columns:
 	SHLQ $0x04, R12
 	ADDQ AX, R12
 	SUBQ $0x04, CX
-	JL   rest_in_columns
+	JL   less_than4_in_columns
 
-unrolled_in_columns:
+by4_in_columns:
 	PREFETCHT0   (R12)
 	VMOVUPS      (DX), Z2
 	VMOVUPS      (R10), Z3
@@ -9477,9 +9477,9 @@ unrolled_in_columns:
 	LEAQ         (DX)(R9*4), DX
 	LEAQ         (R10)(R9*4), R10
 	SUBQ         $0x04, CX
-	JGE          unrolled_in_columns
+	JGE          by4_in_columns
 
-rest_in_columns:
+less_than4_in_columns:
 	ADDQ $0x04, CX
 	JZ   done_in_columns
 
@@ -9663,9 +9663,9 @@ TEXT ·avx512TileTall(SB), NOSPLIT|NOFRAME, $0-77
 	NEGQ       R14
 	ADDQ       $0x40, R14
 	SUBQ       $0x10, CX
-	JL         part_of_lines
+	JL         less_than16_in_rows
 
-lines:
+by16_in_rows:
 	PREFETCHT1   (R13)
 	PREFETCHT1   (R13)(DI*1)
 	LEAQ         (R13)(DI*2), R13
@@ -10106,15 +10106,15 @@ lines:
 	ADDQ         $0x10, R12
 	LEAQ         (DX)(R9*4), DX
 	SUBQ         $0x10, CX
-	JGE          lines
+	JGE          by16_in_rows
 
-part_of_lines:
+less_than16_in_rows:
 	ADDQ $0x10, CX
-	JZ   computed
+	JZ   done_in_rows
 	SUBQ $0x04, CX
-	JL   rest_in_rows
+	JL   less_than4_in_rows
 
-unrolled_in_rows:
+by4_in_rows:
 	VMOVUPS      (DX), Z2
 	VBROADCASTSS (AX), Z0
 	VBROADCASTSS (AX)(DI*1), Z1
@@ -10221,9 +10221,9 @@ unrolled_in_rows:
 	ADDQ         $0x10, R12
 	LEAQ         (DX)(R9*4), DX
 	SUBQ         $0x04, CX
-	JGE          unrolled_in_rows
+	JGE          by4_in_rows
 
-rest_in_rows:
+less_than4_in_rows:
 	ADDQ $0x04, CX
 	JZ   done_in_rows
 
@@ -10270,9 +10270,9 @@ columns:
 	SHLQ $0x04, R12
 	ADDQ AX, R12
 	SUBQ $0x04, CX
-	JL   rest_in_columns
+	JL   less_than4_in_columns
 
-unrolled_in_columns:
+by4_in_columns:
 	PREFETCHT0   (R12)
 	VMOVUPS      (DX), Z2
 	VBROADCASTSS (AX), Z0
@@ -10382,9 +10382,9 @@ unrolled_in_columns:
 	LEAQ         (R10)(R8*4), R10
 	LEAQ         (DX)(R9*4), DX
 	SUBQ         $0x04, CX
-	JGE          unrolled_in_columns
+	JGE          by4_in_columns
 
-rest_in_columns:
+less_than4_in_columns:
 	ADDQ $0x04, CX
 	JZ   done_in_columns
 
@@ -17806,20 +17806,20 @@ loop:
 	VMOVUPS    64(CX), Z3
 	VPADDD     Z1, Z2, Z4
 	VPANDD     Z0, Z4, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPSRLD     $0x10, Z4, Z4
 	VPADDD     Z1, Z3, Z5
 	VPANDD     Z0, Z5, Z5
-	VSUBPS     Z4, Z2, Z2
 	VSUBPS     Z5, Z3, Z3
-	VPSRLD     $0x10, Z4, Z4
 	VPORD      Z5, Z4, Z4
 	VMOVUPS    Z4, (AX)
 	VPADDD     Z1, Z2, Z4
 	VPANDD     Z0, Z4, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPSRLD     $0x10, Z4, Z4
 	VPADDD     Z1, Z3, Z5
 	VPANDD     Z0, Z5, Z5
-	VSUBPS     Z4, Z2, Z2
 	VSUBPS     Z5, Z3, Z3
-	VPSRLD     $0x10, Z4, Z4
 	VPORD      Z5, Z4, Z4
 	VMOVUPS    Z4, 2048(AX)
 	VPSRLD     $0x10, Z2, Z2
@@ -17842,20 +17842,20 @@ rest:
 	VMOVUPS.Z  64(CX), K1, Z3
 	VPADDD     Z1, Z2, Z4
 	VPANDD     Z0, Z4, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPSRLD     $0x10, Z4, Z4
 	VPADDD     Z1, Z3, Z5
 	VPANDD     Z0, Z5, Z5
-	VSUBPS     Z4, Z2, Z2
 	VSUBPS     Z5, Z3, Z3
-	VPSRLD     $0x10, Z4, Z4
 	VPORD      Z5, Z4, Z4
 	VMOVUPS    Z4, (AX)
 	VPADDD     Z1, Z2, Z4
 	VPANDD     Z0, Z4, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPSRLD     $0x10, Z4, Z4
 	VPADDD     Z1, Z3, Z1
 	VPANDD     Z0, Z1, Z1
-	VSUBPS     Z4, Z2, Z2
 	VSUBPS     Z1, Z3, Z3
-	VPSRLD     $0x10, Z4, Z4
 	VPORD      Z1, Z4, Z4
 	VMOVUPS    Z4, 2048(AX)
 	VPSRLD     $0x10, Z2, Z1
@@ -17920,14 +17920,14 @@ TEXT ·amxSplitHalfRow(SB), NOSPLIT|NOFRAME, $0-24
 	VPADDD    Z1, Z2, Z1
 	VPANDD    Z0, Z1, Z1
 	VSUBPS    Z1, Z2, Z2
-	VPANDD    Z0, Z2, Z0
-	VPSRLD    $0x10, Z3, Z2
-	VPORD     Z1, Z2, Z2
-	VMOVUPS   Z2, (AX)
-	VPSRLD    $0x10, Z1, Z1
-	VPORD     Z3, Z1, Z1
-	VMOVUPS   Z1, 2048(AX)
-	VPSRLD    $0x10, Z0, Z0
+	VPANDD    Z0, Z2, Z2
+	VPSRLD    $0x10, Z3, Z0
+	VPORD     Z1, Z0, Z0
+	VMOVUPS   Z0, (AX)
+	VPSRLD    $0x10, Z1, Z0
+	VPORD     Z3, Z0, Z0
+	VMOVUPS   Z0, 2048(AX)
+	VPSRLD    $0x10, Z2, Z0
 	VPORD     Z3, Z0, Z0
 	VMOVUPS   Z0, 4096(AX)
 	VZEROUPPER
@@ -17956,20 +17956,20 @@ line:
 	VMOVUPS    (CX)(DI*1), Z3
 	VPADDD     Z1, Z2, Z4
 	VPANDD     Z0, Z4, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPSRLD     $0x10, Z4, Z4
 	VPADDD     Z1, Z3, Z5
 	VPANDD     Z0, Z5, Z5
-	VSUBPS     Z4, Z2, Z2
 	VSUBPS     Z5, Z3, Z3
-	VPSRLD     $0x10, Z4, Z4
 	VPORD      Z5, Z4, Z4
 	VMOVUPS    Z4, (AX)
 	VPADDD     Z1, Z2, Z4
 	VPANDD     Z0, Z4, Z4
+	VSUBPS     Z4, Z2, Z2
+	VPSRLD     $0x10, Z4, Z4
 	VPADDD     Z1, Z3, Z5
 	VPANDD     Z0, Z5, Z5
-	VSUBPS     Z4, Z2, Z2
 	VSUBPS     Z5, Z3, Z3
-	VPSRLD     $0x10, Z4, Z4
 	VPORD      Z5, Z4, Z4
 	VMOVUPS    Z4, 2048(AX)
 	VPSRLD     $0x10, Z2, Z2

@@ -155,8 +155,10 @@ func (t *thinGrad) do(w *worker, task int) {
 			t.v.outer(long.rows, ceil(t.thin.cols, outerRows), &t.thin.data[p*t.thin.stride], t.thin.stride, &long.data[0], long.stride, &t.block(part, b)[0], next)
 		}
 	}
-	for b := first; t.parts == 1 && b < end; b++ {
-		t.add(b, w.private)
+	if t.parts == 1 {
+		for b := first; b < end; b++ {
+			t.add(b, w.private)
+		}
 	}
 }
 

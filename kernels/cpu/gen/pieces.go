@@ -24,15 +24,17 @@ const (
 func pieces() {
 	splitRow()
 	splitHalfRow()
-	splitColumns("SplitColumns", 3, func(src, later Mem, upper, round Register, place func(int) Mem) {
-		split(isa.set(src), isa.set(later), 3, upper, round, place)
-	})
-	splitColumns("SplitHalfColumns", len(rightShared), func(src, _ Mem, upper, round Register, place func(int) Mem) {
+	whole := func(n int) lineWriter {
+		return func(src, later Mem, upper, round Register, place func(int) Mem) {
+			split(isa.set(src), isa.set(later), n, upper, round, place)
+		}
+	}
+	half := func(src, _ Mem, upper, round Register, place func(int) Mem) {
 		splitHalf(isa.set(src), rightShared, upper, round, place)
-	})
-	splitColumns("SplitColumn", 1, func(src, later Mem, upper, round Register, place func(int) Mem) {
-		split(isa.set(src), isa.set(later), 1, upper, round, place)
-	})
+	}
+	splitColumns("SplitColumns", 3, whole(3))
+	splitColumns("SplitHalfColumns", len(rightShared), half)
+	splitColumns("SplitColumn", 1, whole(1))
 	multiplyPieces()
 	peakPieces()
 }
@@ -44,15 +46,8 @@ func split(a, b VecVirtual, n int, upper, round Register, place func(piece int) 
 	for i := range n {
 		hi, lo := b, ZMM()
 		if i < n-1 {
-			x, y := ZMM(), ZMM()
-			for _, v := range [][2]VecVirtual{{a, x}, {b, y}} {
-				VPADDD(round, v[0], v[1])
-				VPANDD(upper, v[1], v[1])
-			}
-			VSUBPS(x, a, a)
-			VSUBPS(y, b, b)
-			VPSRLD(Imm(16), x, lo)
-			hi = y
+			VPSRLD(Imm(16), takePiece(a, upper, round), lo)
+			hi = takePiece(b, upper, round)
 			VPORD(hi, lo, lo)
 		} else {
 			VPSRLD(Imm(16), a, lo)
@@ -62,20 +57,20 @@ func split(a, b VecVirtual, n int, upper, round Register, place func(piece int) 
 	}
 }
 
+// takePiece takes the next piece from what is left of a vector, and returns it.
+func takePiece(rest VecVirtual, upper, round Register) VecVirtual {
+	piece := ZMM()
+	VPADDD(round, rest, piece)
+	VPANDD(upper, piece, piece)
+	VSUBPS(piece, rest, rest)
+	return piece
+}
+
 // splitHalf writes lines of a vector's three pieces, two in each, as shared says: the first in the
 // lower halves of words.
 func splitHalf(a VecVirtual, shared [][2]int, upper, round Register, place func(line int) Mem) {
-	var pieces [3]VecVirtual
-	for i := range pieces {
-		pieces[i] = ZMM()
-		if i == len(pieces)-1 {
-			VPANDD(upper, a, pieces[i])
-			break
-		}
-		VPADDD(round, a, pieces[i])
-		VPANDD(upper, pieces[i], pieces[i])
-		VSUBPS(pieces[i], a, a)
-	}
+	pieces := []VecVirtual{takePiece(a, upper, round), takePiece(a, upper, round), a}
+	VPANDD(upper, a, a)
 	for i, two := range shared {
 		line := ZMM()
 		VPSRLD(Imm(16), pieces[two[0]], line)
@@ -148,9 +143,12 @@ func splitHalfRow() {
 	end()
 }
 
+// lineWriter writes lines of the elements at two places.
+type lineWriter func(src, later Mem, upper, round Register, place func(line int) Mem)
+
 // splitColumns writes half of the lines of each block of a factor whose lines lie across, n for the
 // elements of a row and of one that is later: rows follow each other in blocks of sixteen.
-func splitColumns(name string, n int, write func(src, later Mem, upper, round Register, place func(int) Mem)) {
+func splitColumns(name string, n int, write lineWriter) {
 	declare(name, "func(dst, src *float32, row, later, blocks, apart int)", "pieceVectors.splitColumns for as many pieces")
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	row, blocks, apart := Load(Param("row"), GP64()), Load(Param("blocks"), GP64()), Load(Param("apart"), GP64())

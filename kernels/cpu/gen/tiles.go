@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -170,25 +172,27 @@ func (t *tile) store(c, ldc Register) {
 // blockLine is the distance between the rows of a block, in bytes.
 const blockLine = 4 * 64
 
-// depths calls steps for as many of the k depths at a time as unroll says, then
-// for one at a time; steps also moves on. label makes the labels' names, which differ where a
-// function has several such loops.
-func depths(label func(name string) string, k Register, unroll int, steps func(n int)) {
-	unrolled, rest, single, done := label("unrolled"), label("rest"), label("one"), label("done")
-	SUBQ(Imm(uint64(unroll)), k)
-	JL(LabelRef(rest))
-	Label(unrolled)
-	steps(unroll)
-	SUBQ(Imm(uint64(unroll)), k)
-	JGE(LabelRef(unrolled))
-	Label(rest)
-	ADDQ(Imm(uint64(unroll)), k)
-	JZ(LabelRef(done))
-	Label(single)
+// depths calls steps for as many of the k depths at a time as each of the sizes says, ever fewer, and
+// for the last ones one at a time; steps also moves on. label makes the labels' names, which
+// differ where a function has several such loops.
+func depths(label func(name string) string, k Register, steps func(n int), sizes ...int) {
+	for _, n := range sizes {
+		again, rest := label(fmt.Sprint("by", n)), label(fmt.Sprint("less_than", n))
+		SUBQ(Imm(uint64(n)), k)
+		JL(LabelRef(rest))
+		Label(again)
+		steps(n)
+		SUBQ(Imm(uint64(n)), k)
+		JGE(LabelRef(again))
+		Label(rest)
+		ADDQ(Imm(uint64(n)), k)
+		JZ(LabelRef(label("done")))
+	}
+	Label(label("one"))
 	steps(1)
 	DECQ(k)
-	JNZ(LabelRef(single))
-	Label(done)
+	JNZ(LabelRef(label("one")))
+	Label(label("done"))
 }
 
 // plain is for a function that has one such loop.
@@ -366,19 +370,14 @@ func (p *inPlace) run(t *tile) {
 	// A line of each row, it asks for that of the next tile's: a row may end before the
 	// processor sees where it leads.
 	next := newNextRows(p.left[0], p.arow, len(t.acc))
-	SUBQ(Imm(lineDepths), p.k)
-	JL(LabelRef("part_of_lines"))
-	Label("lines")
-	next.ask()
-	for range lineDepths / inPlaceUnroll {
-		add(inPlaceUnroll)
-	}
-	SUBQ(Imm(lineDepths), p.k)
-	JGE(LabelRef("lines"))
-	Label("part_of_lines")
-	ADDQ(Imm(lineDepths), p.k)
-	JZ(LabelRef("computed"))
-	depths(func(name string) string { return name + "_in_rows" }, p.k, inPlaceUnroll, add)
+	depths(func(name string) string { return name + "_in_rows" }, p.k, func(n int) {
+		if n == lineDepths {
+			next.ask()
+		}
+		for at := 0; at < n; at += inPlaceUnroll {
+			add(min(n, inPlaceUnroll))
+		}
+	}, lineDepths, inPlaceUnroll)
 	JMP(LabelRef("computed"))
 
 	Label("columns")
@@ -388,7 +387,7 @@ func (p *inPlace) run(t *tile) {
 	MOVQ(p.astep, ahead)
 	SHLQ(Imm(4), ahead)
 	ADDQ(p.left[0], ahead)
-	depths(func(name string) string { return name + "_in_columns" }, p.k, inPlaceUnroll, func(n int) {
+	depths(func(name string) string { return name + "_in_columns" }, p.k, func(n int) {
 		for u := range n {
 			PREFETCHT0(leftAt(Mem{Base: ahead}, u))
 			t.step(func(i int) Mem { return leftAt(Mem{Base: p.left[i/rows], Disp: 4 * (i % rows)}, u) }, right(u))
@@ -397,7 +396,7 @@ func (p *inPlace) run(t *tile) {
 			leftOn(a, n)
 		}
 		on(n)
-	})
+	}, inPlaceUnroll)
 	Label("computed")
 	t.store(p.c, p.ldc)
 }
