@@ -18065,51 +18065,39 @@ line:
 	VZEROUPPER
 	RET
 
-// func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, sums *float32, c *float32, ldc int, add bool)
+// func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, apart int, sums *float32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
-TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-81
-	MOVQ    m+0(FP), R11
-	MOVQ    left+16(FP), DI
-	MOVQ    c+64(FP), R9
-	MOVQ    ldc+72(FP), R8
-	SHLQ    $0x02, R8
-	MOVQ    three+48(FP), R12
-	LEAQ    (R12)(R12*2), R12
-	ADDQ    two+40(FP), R12
-	ADDQ    two+40(FP), R12
-	ADDQ    one+32(FP), R12
-	IMUL3Q  $0x00000800, R12, R12
-	ADDQ    right+24(FP), R12
-	MOVQ    $0x00000040, R13
-	LEAQ    tile_sizes<>+0(SB), AX
-	BYTE    $0xc4
-	BYTE    $0xe2
-	BYTE    $0x78
-	BYTE    $0x49
-	BYTE    $0x84
-	BYTE    $0x20
-	BYTE    $0x00
-	BYTE    $0x00
-	BYTE    $0x00
-	BYTE    $0x00
-	MOVQ    n+8(FP), CX
-	MOVQ    $0x00000000ffffffff, BX
-	BZHIQ   CX, BX, BX
-	XORL    DX, DX
-	CMPB    add+80(FP), $0x00
-	CMOVQNE BX, DX
-	KMOVW   BX, K1
-	KMOVW   DX, K3
-	SHRQ    $0x10, BX
-	SHRQ    $0x10, DX
-	KMOVW   BX, K2
-	KMOVW   DX, K4
-	SHRQ    $0x10, BX
-	SHRQ    $0x10, DX
-	XORL    DX, DX
+TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-89
+	LEAQ tile_sizes<>+0(SB), AX
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x78
+	BYTE $0x49
+	BYTE $0x84
+	BYTE $0x20
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	MOVQ n+8(FP), AX
+	MOVQ right+24(FP), R10
+	MOVQ c+72(FP), R14
+	MOVQ ldc+80(FP), R8
+	SHLQ $0x02, R8
+	MOVQ $0x00000040, R13
+	XORL DX, DX
+
+panel:
+	MOVQ m+0(FP), R11
+	MOVQ left+16(FP), DI
+	MOVQ apart+56(FP), R12
+	SHLQ $0x02, R12
+	MOVQ R12, R15
+	ADDQ R10, R12
+	ADDQ R12, R15
 
 group:
-	MOVQ  right+24(FP), SI
+	MOVQ  R10, SI
 	BYTE  $0xc4
 	BYTE  $0xe2
 	BYTE  $0x7b
@@ -18168,10 +18156,14 @@ one_block:
 	DECQ       DX
 
 one_multiply:
+	CMPQ       R12, R15
+	JAE        one_asked0
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+one_asked0:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18232,10 +18224,14 @@ one_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        one_asked1
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+one_asked1:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18276,54 +18272,58 @@ one_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        one_asked2
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x04
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	ADDQ       $0x00001800, DI
-	ADDQ       $0x00000800, SI
-	DECQ       CX
-	JNZ        one_block
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+one_asked2:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xa4
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xac
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	ADDQ $0x00001800, DI
+	ADDQ $0x00000800, SI
+	DECQ CX
+	JNZ  one_block
 
 one_done:
 	MOVQ  two+40(FP), CX
@@ -18364,10 +18364,14 @@ two_block:
 	DECQ       DX
 
 two_multiply:
+	CMPQ       R12, R15
+	JAE        two_asked0
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked0:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18428,10 +18432,14 @@ two_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        two_asked1
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked1:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18492,54 +18500,58 @@ two_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        two_asked2
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x04
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	ADDQ       $0x00001800, DI
-	ADDQ       $0x00001000, SI
-	DECQ       CX
-	JNZ        two_block
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked2:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xa4
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xac
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	ADDQ $0x00001800, DI
+	ADDQ $0x00001000, SI
+	DECQ CX
+	JNZ  two_block
 
 two_done:
 	MOVQ  three+48(FP), CX
@@ -18580,10 +18592,14 @@ three_block:
 	DECQ       DX
 
 three_multiply:
+	CMPQ       R12, R15
+	JAE        three_asked0
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked0:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18644,10 +18660,14 @@ three_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        three_asked1
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked1:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18688,10 +18708,14 @@ three_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        three_asked2
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked2:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18732,10 +18756,14 @@ three_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        three_asked3
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked3:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18776,10 +18804,14 @@ three_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        three_asked4
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked4:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18820,54 +18852,58 @@ three_multiply:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	CMPQ       R12, R15
+	JAE        three_asked5
 	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	PREFETCHT1 (R12)
-	ADDQ       $0x40, R12
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xb4
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xbc
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x04
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	ADDQ       $0x00001800, DI
-	ADDQ       $0x00001800, SI
-	DECQ       CX
-	JNZ        three_block
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked5:
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xb4
+	BYTE $0x2e
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x2e
+	BYTE $0x00
+	BYTE $0x04
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	ADDQ $0x00001800, DI
+	ADDQ $0x00001800, SI
+	DECQ CX
+	JNZ  three_block
 
 three_done:
 	TESTQ DX, DX
@@ -18890,7 +18926,29 @@ last:
 	JNZ        last
 
 last_done:
-	MOVQ    sums+56(FP), BX
+	CMPQ    R11, m+0(FP)
+	JNE     down
+	MOVQ    R14, R9
+	ADDQ    $0x00000080, R14
+	MOVQ    $0x00000000ffffffff, BX
+	MOVQ    $0x00000020, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	BZHIQ   CX, BX, BX
+	XORL    DX, DX
+	CMPB    add+88(FP), $0x00
+	CMOVQNE BX, DX
+	KMOVW   BX, K1
+	KMOVW   DX, K3
+	SHRQ    $0x10, BX
+	SHRQ    $0x10, DX
+	KMOVW   BX, K2
+	KMOVW   DX, K4
+	SHRQ    $0x10, BX
+	SHRQ    $0x10, DX
+
+down:
+	MOVQ    sums+64(FP), BX
 	MOVQ    $0x00000080, CX
 	BYTE    $0xc4
 	BYTE    $0xe2
@@ -18937,6 +18995,10 @@ last_done:
 	CMOVQLT R11, DX
 	SUBQ    $0x20, R11
 	JG      group
+	MOVQ    apart+56(FP), CX
+	LEAQ    (R10)(CX*4), R10
+	SUBQ    $0x20, AX
+	JG      panel
 	TESTQ   DX, DX
 	JZ      end_done
 

@@ -305,7 +305,7 @@ func amxSplitHalfColumns(dst *float32, src *float32, row int, later int, blocks 
 func amxSplitColumn(dst *float32, src *float32, row int, later int, blocks int, apart int)
 
 // amxMultiply is pieceVectors.multiply.
-func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, sums *float32, c *float32, ldc int, add bool)
+func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, apart int, sums *float32, c *float32, ldc int, add bool)
 
 // amxProducts is vectors.peak: rounds of four independent products of tiles.
 func amxProducts(rounds int)

@@ -34,7 +34,7 @@ const (
 	pieceWords = groupRows * lineWords       // of one piece of a block of either factor
 	mostPieces = 3                           // the left factor has them always
 	leftBlock  = mostPieces * pieceWords     // of a group of rows
-	leftCache  = 800 << 10 / 4               // of what a task packs of the left factor
+	leftCache  = 740 << 10 / 4               // of what a task packs of the left factor
 	mostBlocks = 32                          // of the depth at a time, so that few panels are read for each group
 	rightCache = packBudget * mostPieces / 2 // of what is packed of the right factor at a time
 )
@@ -55,10 +55,11 @@ type pieceVectors struct {
 	// i-th line has sixteen elements from i·row on, and those that lie later elements behind them, or
 	// where there are two pieces, another of the same; blocks lie apart elements behind each other.
 	splitColumns [mostPieces + 1]func(dst, src *float32, row, later, blocks, apart int)
-	// multiply computes m rows by n columns of a panel, plus the old ones where add is set: sums
-	// of blocks whose right factors have one piece, then of those that have two, and three. It takes
-	// sumWords of memory. Meanwhile it asks for what follows the right factor.
-	multiply func(m, n int, left, right *float32, one, two, three int, sums, c *float32, ldc int, add bool)
+	// multiply computes m rows by n columns, plus the old ones where add is set: sums of blocks
+	// whose right factors have one piece, then of those that have two, and three. Panels of
+	// the right factor lie apart elements behind each other. It takes sumWords of
+	// memory. Meanwhile it asks for the next panel.
+	multiply func(m, n int, left, right *float32, one, two, three, apart int, sums, c *float32, ldc int, add bool)
 }
 
 // takes says whether a product is computed so.
@@ -219,10 +220,11 @@ func (x *pieced) splitInPlace(dst []float32, f *factor, j, p, blocks int) {
 	}
 }
 
-// multiply computes m rows by n columns of a panel: blocks b to b+k.
-func (x *pieced) multiply(m, n, b, k int, left, right, sums, c []float32, ldc int, add bool) {
+// multiply computes m rows by n columns: blocks b to b+k of panels that lie apart elements
+// behind each other.
+func (x *pieced) multiply(m, n, b, k int, left, right []float32, apart int, sums, c []float32, ldc int, add bool) {
 	blocks := x.between(b, k)
-	x.v.pieces.multiply(m, n, &left[0], &right[0], blocks[1], blocks[2], blocks[3], &sums[0], &c[0], ldc, add)
+	x.v.pieces.multiply(m, n, &left[0], &right[0], blocks[1], blocks[2], blocks[3], apart, &sums[0], &c[0], ldc, add)
 }
 
 // inPieces is a gemm in pieces.
@@ -296,11 +298,12 @@ func equal(cuts []int, n, most, threads int) []int {
 	return append(cuts, n)
 }
 
-// panel returns blocks b to b+n of a packed panel. What is multiplied together lies together.
-func (g *inPieces) panel(panel, b, n int) []float32 {
+// panels returns blocks b to b+n of packed panels, from one on, and how far they lie apart. What is
+// multiplied together lies together.
+func (g *inPieces) panels(first, b, n int) (at []float32, apart int) {
 	x := &g.pieced
-	size := x.at(b+n) - x.at(b)
-	return g.packB[ceil(g.nb, panelCols)*x.at(b)+panel*size:][:size]
+	apart = x.at(b+n) - x.at(b)
+	return g.packB[ceil(g.nb, panelCols)*x.at(b)+first*apart:], apart
 }
 
 // piecesPack packs some blocks of a panel of the right factor.
@@ -311,7 +314,8 @@ func (g *piecesPack) do(w *worker, task int) {
 	panels, depth := ceil(g.nb, panelCols), pieceDepth(x.blocks)
 	panel, b := task%panels, task/panels*depth
 	n := min(depth, x.blocks-b)
-	x.packRight(w, (*inPieces)(g).panel(panel, b, n), w.private, b, n, g.j0+panel*panelCols, min(panelCols, g.nb-panel*panelCols))
+	at, _ := (*inPieces)(g).panels(panel, b, n)
+	x.packRight(w, at, w.private, b, n, g.j0+panel*panelCols, min(panelCols, g.nb-panel*panelCols))
 }
 
 // piecesMultiply computes one rectangle of C.
@@ -333,10 +337,7 @@ func (g *piecesMultiply) do(w *worker, task int) {
 	for b := 0; b < x.blocks; b += depth {
 		k := min(depth, x.blocks-b)
 		x.packLeft(w, mem, b, k, row, m)
-		for p := p0; p < p1; p++ {
-			at := p * panelCols
-			c := g.c[row*g.ldc+g.j0+at:]
-			x.multiply(m, min(panelCols, g.nb-at), b, k, mem, (*inPieces)(g).panel(p, b, k), sums, c, g.ldc, add || b > 0)
-		}
+		right, apart := (*inPieces)(g).panels(p0, b, k)
+		x.multiply(m, n, b, k, mem, right, apart, sums, g.c[row*g.ldc+g.j0+col:], g.ldc, add || b > 0)
 	}
 }

@@ -113,19 +113,19 @@ func piecesOf(x float32, n int) (pieces [mostPieces]uint32) {
 	return pieces
 }
 
-func goMultiplyPieces(m, n int, left, right *float32, one, two, three int, sums, c *float32, ldc int, add bool) {
+func goMultiplyPieces(m, n int, left, right *float32, one, two, three, apart int, sums, c *float32, ldc int, add bool) {
 	halves := func(word float32) (float32, float32) {
 		bits := math.Float32bits(word)
 		return math.Float32frombits(bits << 16), math.Float32frombits(bits & 0xffff0000)
 	}
 	blocks := one + two + three
 	a := unsafe.Slice(left, ceil(m, groupRows)*blocks*leftBlock)
-	b := unsafe.Slice(right, (one+2*two+3*three)*pieceWords)
+	b := unsafe.Slice(right, (ceil(n, panelCols)-1)*apart+(one+2*two+3*three)*pieceWords)
 	out := unsafe.Slice(c, (m-1)*ldc+n)
 	for i := range m {
 		for j := range n {
 			var sum float32
-			at := 0
+			at := j / panelCols * apart
 			for block := range blocks {
 				pairs, size := [][2]int{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}}, mostPieces
 				switch {
@@ -136,7 +136,7 @@ func goMultiplyPieces(m, n int, left, right *float32, one, two, three int, sums,
 				}
 				for _, p := range pairs {
 					x := a[(i/groupRows*blocks+block)*leftBlock+p[0]*pieceWords+i%groupRows*lineWords:]
-					y := b[at+p[1]*pieceWords+j/tileCols*pieceWords/2+j%tileCols:]
+					y := b[at+p[1]*pieceWords+j%panelCols/tileCols*pieceWords/2+j%tileCols:]
 					exact := float64(sum) // the unit seems to round once for a block, too
 					for k := range lineWords {
 						x0, x1 := halves(x[k])

@@ -82,7 +82,7 @@ func (h *heads) scoresInPieces(v *vectors, s []float32, ld int, q, k, sums []flo
 	blocks := h.headBlocks()
 	for j := 0; j < nk; j += panelCols {
 		if i := max(0, k0+j-q0) / groupRows * groupRows; i < nq {
-			v.pieces.multiply(nq-i, min(panelCols, nk-j), &q[i*lineWords*mostPieces*blocks], &k[j*lineWords*mostPieces*blocks], 0, 0, blocks,
+			v.pieces.multiply(nq-i, min(panelCols, nk-j), &q[i*lineWords*mostPieces*blocks], &k[j*lineWords*mostPieces*blocks], 0, 0, blocks, blocks*leftBlock,
 				&sums[0], &s[i*ld+j], ld, false)
 		}
 	}
@@ -103,11 +103,8 @@ func (h *heads) sumKeys(v *vectors, out matrix, s []float32, ld int, extents []e
 			clear(s[(i+r)*ld:][extents[i+r][1] : blocks*blockDepth])
 		}
 		splitRows(v, pieces, matrix{s[i*ld:], n, blocks * blockDepth, ld}, blocks)
-		for panel := range keys.blocks {
-			j := panel * panelCols
-			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &keys.along(head, panel, group)[0], 0, 0, blocks,
-				&sums[0], &out.data[i*out.stride+j], out.stride, true)
-		}
+		v.pieces.multiply(n, h.dim, &pieces[0], &keys.along(head, 0, group)[0], 0, 0, blocks, keys.groups*leftBlock,
+			&sums[0], &out.data[i*out.stride], out.stride, true)
 	}
 }
 
@@ -151,10 +148,7 @@ func (h *heads) sumQueriesInPieces(w *worker, v *vectors, out, s []float32, ld i
 			q := from + b*blockDepth
 			packAlong(w, v, pieces[b*leftBlock:], &turned, i, n, q, min(blockDepth, nq-q))
 		}
-		for panel := range h.headBlocks() {
-			j := panel * panelCols
-			v.pieces.multiply(n, min(panelCols, h.dim-j), &pieces[0], &x.along[(panel*queryGroups+from/groupRows)*leftBlock], 0, 0, blocks,
-				&sums[0], &out[i*h.padded+j], h.padded, true)
-		}
+		v.pieces.multiply(n, h.dim, &pieces[0], &x.along[from/groupRows*leftBlock], 0, 0, blocks, queryGroups*leftBlock,
+			&sums[0], &out[i*h.padded], h.padded, true)
 	}
 }

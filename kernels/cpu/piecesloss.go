@@ -23,7 +23,7 @@ type lossPieces struct {
 // lossGroups returns how many groups of rows a task has, at most: X and the pieces of logits are not
 // needed at the same time.
 func lossGroups(blocks int) int {
-	return max(2, leftCache*3/2/((blocks+runBlocks)*leftBlock+groupRows*runWords))
+	return max(2, leftCache*5/3/((blocks+runBlocks)*leftBlock+groupRows*runWords))
 }
 
 // runSize returns the elements that are packed for a run of words.
@@ -135,10 +135,9 @@ func (c *crossEntropy) forwardPieces(w *worker, task int) {
 			}
 			g := c.gradient(w, t, matrix{z, n, words, runWords}, word0, words)
 			g.packLeft(w, mem, 0, g.blocks, 0, n)
-			for j := 0; j < t.x.cols; j += panelCols {
-				g.multiply(n, min(panelCols, t.x.cols-j), 0, g.blocks, mem, right, sums, t.dx.data[first*t.dx.stride+j:], t.dx.stride, word0 > 0)
-				right = right[g.at(g.blocks):]
-			}
+			size := g.at(g.blocks)
+			g.multiply(n, t.x.cols, 0, g.blocks, mem, right, size, sums, t.dx.data[first*t.dx.stride:], t.dx.stride, word0 > 0)
+			right = right[ceil(t.x.cols, panelCols)*size:]
 		}
 	}
 }
@@ -154,11 +153,8 @@ func (x *lossPieces) packRows(w *worker, left []float32, first, n int) {
 // multiplyLogits computes z of n packed rows, for the words of a run.
 func (x *lossPieces) multiplyLogits(n, words int, left, run, sums, z []float32, ld int) {
 	l := &x.logits
-	for j := 0; j < words; j += panelCols {
-		right := x.logitPanel(run, j/panelCols)
-		for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
-			l.multiply(n, min(panelCols, words-j), b, min(k, l.blocks-b), left[ceil(n, groupRows)*b*leftBlock:], right[l.at(b):], sums, z[j:], ld, b > 0)
-		}
+	for b, k := 0, pieceDepth(l.blocks); b < l.blocks; b += k {
+		l.multiply(n, words, b, min(k, l.blocks-b), left[ceil(n, groupRows)*b*leftBlock:], run[l.at(b):], l.at(l.blocks), sums, z, ld, b > 0)
 	}
 }
 

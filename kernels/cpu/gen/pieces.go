@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
@@ -179,25 +180,33 @@ const (
 	rightTiles = 6
 )
 
-// multiplyPieces goes down the groups of the left factor, 32 rows each, with 32 columns of the right
-// one. The small products of a block come first. From one to the next, one factor stays.
-// Sums of a group lie aside until the next group's products, beside which they go to C.
+// multiplyPieces takes panel after panel of the right factor, 32 columns each, down the groups of
+// the left one, 32 rows each. The small products of a block come first. From one to the next,
+// one factor stays. Sums of a group lie aside until the next group's products, of this panel or of
+// the next one, beside which they go to C.
 func multiplyPieces() {
-	declare("Multiply", "func(m, n int, left, right *float32, one, two, three int, sums, c *float32, ldc int, add bool)", "pieceVectors.multiply")
-	p := &unitLoop{m: R11, left: RDI, right: RSI, count: RCX, sums: RBX, rows: RDX, c: R9, ldc: R8, ahead: R12, line: R13}
-	Load(Param("m"), p.m)
-	Load(Param("left"), p.left)
-	Load(Param("c"), p.c)
+	declare("Multiply", "func(m, n int, left, right *float32, one, two, three, apart int, sums, c *float32, ldc int, add bool)", "pieceVectors.multiply")
+	p := &unitLoop{m: R11, left: RDI, right: RSI, count: RCX, sums: RBX, rows: RDX, c: R9, ldc: R8, ahead: R12, line: R13,
+		cols: RAX, panel: R10, top: R14, asked: R15}
+	configure()
+	Load(Param("n"), p.cols)
+	Load(Param("right"), p.panel)
+	Load(Param("c"), p.top)
 	Load(Param("ldc"), p.ldc)
 	SHLQ(Imm(2), p.ldc)
-	p.setAhead()
 	MOVQ(U32(lineBytes), p.line)
-	configure()
-	p.setMasks()
 	XORL(p.rows.As32(), p.rows.As32())
 
+	Label("panel")
+	Load(Param("m"), p.m)
+	Load(Param("left"), p.left)
+	Load(Param("apart"), p.ahead)
+	SHLQ(Imm(2), p.ahead)
+	MOVQ(p.ahead, p.asked)
+	ADDQ(p.panel, p.ahead)
+	ADDQ(p.ahead, p.asked)
 	Label("group")
-	Load(Param("right"), p.right)
+	MOVQ(p.panel, p.right)
 	for t := range 4 {
 		clearTile(sumTiles + t)
 	}
@@ -205,6 +214,12 @@ func multiplyPieces() {
 	p.blocks("two", 2, sharedProduct)
 	p.blocks("three", 3, [][2]int{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}})
 	p.finish("last")
+	CMPQ(p.m, place("m"))
+	JNE(LabelRef("down"))
+	MOVQ(p.top, p.c)
+	ADDQ(U32(2*lineBytes), p.top)
+	p.setMasks()
+	Label("down")
 	Load(Param("sums"), p.sums)
 	MOVQ(U32(2*lineBytes), p.count)
 	for t := range 4 {
@@ -215,33 +230,35 @@ func multiplyPieces() {
 	CMOVQLT(p.m, p.rows)
 	SUBQ(Imm(32), p.m)
 	JG(LabelRef("group"))
+	Load(Param("apart"), p.count)
+	LEAQ(Mem{Base: p.panel, Index: p.count, Scale: 4}, p.panel)
+	SUBQ(Imm(32), p.cols)
+	JG(LabelRef("panel"))
 	p.finish("end")
 	release()
 	end()
 }
 
-// unitLoop is the state of multiplyPieces: rows of C from c on still have to come from sums.
+// unitLoop is the state of multiplyPieces: rows of C from c on still have to come from sums. The
+// next panel's are at top, and cols are the columns from the current panel on. What is from ahead to
+// asked is to be asked for.
 type unitLoop struct {
-	m, left, right, count, sums, rows, c, ldc, ahead, line GPPhysical
+	m, left, right, count, sums, rows, c, ldc, ahead, line, cols, panel, top, asked GPPhysical
 }
 
-// setAhead finds what follows the blocks of the right factor.
-func (p *unitLoop) setAhead() {
-	Load(Param("three"), p.ahead)
-	LEAQ(Mem{Base: p.ahead, Index: p.ahead, Scale: 2}, p.ahead)
-	ADDQ(place("two"), p.ahead)
-	ADDQ(place("two"), p.ahead)
-	ADDQ(place("one"), p.ahead)
-	IMUL3Q(U32(pieceBytes), p.ahead, p.ahead)
-	ADDQ(place("right"), p.ahead)
-}
+// asks is how many lines are asked for with each pair of pieces: all of a panel of three
+// while as many groups go by as there usually are.
+const asks = 3
 
 // The masks of a row's two vectors: of columns that there are, and of those whose old values count.
 var existing, addedTo = []Register{K1, K2}, []Register{K3, K4}
 
+// setMasks is for the current panel, when no rows are left.
 func (p *unitLoop) setMasks() {
-	Load(Param("n"), p.count)
 	MOVQ(U64(1<<32-1), p.sums)
+	MOVQ(U32(32), p.count)
+	CMPQ(p.cols, p.count)
+	CMOVQLT(p.cols, p.count)
 	BZHIQ(p.count, p.sums, p.sums)
 	XORL(p.rows.As32(), p.rows.As32())
 	CMPB(place("add"), Imm(0))
@@ -272,11 +289,15 @@ func (p *unitLoop) blocks(count string, pieces int, pairs [][2]int) {
 	p.row()
 	Label(label("multiply"))
 	there := [2]int{-1, -1}
-	for _, pair := range pairs {
-		for range 2 {
-			PREFETCHT1(Mem{Base: p.ahead})
-			ADDQ(Imm(lineBytes), p.ahead)
+	for n, pair := range pairs {
+		asked := label(fmt.Sprint("asked", n))
+		CMPQ(p.ahead, p.asked)
+		JAE(LabelRef(asked))
+		for i := range asks {
+			PREFETCHT1(Mem{Base: p.ahead, Disp: i * lineBytes})
 		}
+		ADDQ(U32(asks*lineBytes), p.ahead)
+		Label(asked)
 		for i, f := range []struct {
 			tiles int
 			at    Physical
