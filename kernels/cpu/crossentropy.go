@@ -116,7 +116,7 @@ func crossEntropyNeed(v *vectors, o *kernels.CrossEntropy) need {
 	}
 	words := lossWordsAtOnce(depth, vocab)
 	if inPieces {
-		blocks, _ := lossSizes(o.Terms)
+		blocks, _, _ := lossSizes(o.Terms)
 		n1.private = max(n1.private, sumWords+ceil(lossRows*tileRows, groupRows)*blocks*leftBlock)
 	}
 	n1.private = max(n1.private, lossRows*tileRows*lossWords+lossWords+aligned(widest))
@@ -187,7 +187,7 @@ func (b *Backend) crossEntropy(o *kernels.CrossEntropy, mem []float32) {
 	for c.words0 = 0; c.words0 < c.vocab; c.words0 += step {
 		c.wordsN = min(step, c.vocab-c.words0)
 		if c.inPieces {
-			c.run(b.pool, lossPackRuns, ceil(c.wordsN, panelCols))
+			c.run(b.pool, lossPackRuns, ceil(c.wordsN, partCols))
 		} else {
 			c.run(b.pool, lossPackWords, ceil(c.wordsN, tileCols))
 		}

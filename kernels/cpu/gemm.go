@@ -194,7 +194,9 @@ type gemm struct {
 	cuts   []int // panels of rows where blocks start, and their end
 	over   int   // blocks of columns
 	halves halves
-	pieced pieced
+
+	pieced    pieced
+	packParts int // ranges of panels that are packed, in pieces
 }
 
 // columnsAtOnce returns how many columns of the right factor are packed at a time.

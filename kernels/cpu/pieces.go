@@ -26,17 +26,21 @@ import (
 // thread's where two share a core.
 
 const (
-	groupRows  = 32
-	panelCols  = 2 * tileCols
-	blockDepth = 32
-	lineWords  = blockDepth / 2              // float32 that a line takes
-	halfBlock  = blockDepth / 2 * tileCols   // elements of half of a block's depths
-	pieceWords = groupRows * lineWords       // of one piece of a block of either factor
-	mostPieces = 3                           // the left factor has them always
-	leftBlock  = mostPieces * pieceWords     // of a group of rows
-	leftCache  = 740 << 10 / 4               // of what a task packs of the left factor
-	mostBlocks = 32                          // of the depth at a time, so that few panels are read for each group
-	rightCache = packBudget * mostPieces / 2 // of what is packed of the right factor at a time
+	groupRows   = 32
+	panelCols   = 2 * tileCols
+	blockDepth  = 32
+	lineWords   = blockDepth / 2            // float32 that a line takes
+	halfBlock   = blockDepth / 2 * tileCols // elements of half of a block's depths
+	pieceWords  = groupRows * lineWords     // of one piece of a block of either factor
+	mostPieces  = 3                         // the left factor has them always
+	leftBlock   = mostPieces * pieceWords   // of a group of rows
+	leftCache   = 740 << 10 / 4             // of what a task packs of the left factor
+	spareBlocks = 8                         // of the right factor that are copied at a time, which the first cache holds
+	spareWords  = spareBlocks * blockDepth * panelCols
+	partPanels  = 4 // of the right factor that are packed together, at most
+	partCols    = partPanels * panelCols
+	mostBlocks  = 32                          // of the depth at a time, so that few panels are read for each group
+	rightCache  = packBudget * mostPieces / 2 // of what is packed of the right factor at a time
 )
 
 // pieceLimits is what is computed so at least, as less is not worth to pad and pack: products of
@@ -190,29 +194,46 @@ func packAlong(w *worker, v *vectors, dst []float32, f *factor, i, m, p, k int) 
 	}
 }
 
-// packRight packs blocks b to b+n of columns j to j+count, at most panelCols, by way of spare memory.
-func (x *pieced) packRight(w *worker, dst, spare []float32, b, n, j, count int) {
+// packRight packs blocks b to b+n of columns j to j+count into panels that lie apart elements behind each
+// other, by way of spareWords. Where a depth is a row in memory, all panels of a block come before the
+// next block: rows lie in different pages, and the processor reads ahead only within one.
+func (x *pieced) packRight(w *worker, dst []float32, apart int, spare []float32, b, n, j, count int) {
 	x.eachBlocks(b, n, func(t *term, first, at, part int) {
-		d := dst[x.at(b+at)-x.at(b):]
-		k := min(part*blockDepth, t.depth-first)
-		if count == panelCols && k == part*blockDepth && t.right.alongAsStored() {
-			x.splitInPlace(d, &t.right, j, first, part)
-			return
+		d, step := dst[x.at(b+at)-x.at(b):], part
+		if t.right.along {
+			step = 1
 		}
-		panel := part * blockDepth * tileCols
-		packRight(w, x.v, spare, panel, t.right, j, count, first, k)
+		for i := 0; i < part; i += step {
+			for c := 0; c < count; c += panelCols {
+				x.packBlocks(w, d[c/panelCols*apart+i*t.pieces*pieceWords:], spare, t, first+i*blockDepth, step, j+c, min(panelCols, count-c))
+			}
+		}
+	})
+}
+
+// packBlocks packs n blocks of a panel, from depth p on.
+func (x *pieced) packBlocks(w *worker, dst, spare []float32, t *term, p, n, j, count int) {
+	depth := min(n*blockDepth, t.depth-p)
+	if count == panelCols && depth == n*blockDepth && t.right.alongAsStored() {
+		x.splitInPlace(dst, &t.right, j, p, n)
+		return
+	}
+	for b := 0; b < n; b += spareBlocks {
+		blocks, d := min(spareBlocks, n-b), dst[b*t.pieces*pieceWords:]
+		k, panel := min(blocks*blockDepth, depth-b*blockDepth), blocks*blockDepth*tileCols
+		packRight(w, x.v, spare, panel, t.right, j, count, p+b*blockDepth, k)
 		for half := range panelCols / tileCols {
 			d, s := d[half*pieceWords/2:], spare[half*panel:][:panel]
 			if half*tileCols >= count {
 				clear(s)
 			}
 			clear(s[k*tileCols:])
-			x.v.pieces.splitColumns[t.pieces](&d[0], &s[0], tileCols, halfBlock, part, halfBlock)
+			x.v.pieces.splitColumns[t.pieces](&d[0], &s[0], tileCols, halfBlock, blocks, halfBlock)
 		}
-	})
+	}
 }
 
-// splitInPlace is packRight for so many whole blocks, from depth p on, of weights that need no copy.
+// splitInPlace is packBlocks for whole blocks of weights that need no copy.
 func (x *pieced) splitInPlace(dst []float32, f *factor, j, p, blocks int) {
 	for half := range panelCols / tileCols {
 		src := (*float32)(unsafe.Pointer(&f.at(p, j+half*tileCols)[0])) // at any alignment, for assembly alone
@@ -241,9 +262,6 @@ func pieceCols(n, blocks int) int {
 	return min(ceil(n, panelCols), max(8, rightCache/(mostPieces*pieceWords)/blocks)) * panelCols
 }
 
-// pieceSpare is what packRight takes for so many blocks.
-func pieceSpare(blocks int) int { return blocks * blockDepth * panelCols }
-
 // sumWords is what multiply takes.
 const sumWords = groupRows * panelCols
 
@@ -252,7 +270,7 @@ func piecesNeed(m, n, blocks int) need {
 	depth := pieceDepth(blocks)
 	return need{
 		shared:  pieceCols(n, blocks) * blocks * mostPieces * pieceWords / panelCols,
-		private: max(sumWords+min(ceil(m, groupRows), pieceGroups(blocks))*depth*leftBlock, pieceSpare(depth)),
+		private: max(sumWords+min(ceil(m, groupRows), pieceGroups(blocks))*depth*leftBlock, spareWords),
 	}
 }
 
@@ -268,7 +286,7 @@ func (g *inPieces) run(p *pool, mem []float32) {
 	for g.j0 = 0; g.j0 < g.n; g.j0 += cols {
 		g.nb = min(cols, g.n-g.j0)
 		g.split(x.blocks, len(p.workers))
-		tasks := ceil(g.nb, panelCols) * ceil(x.blocks, pieceDepth(x.blocks))
+		tasks := g.packParts * ceil(x.blocks, pieceDepth(x.blocks))
 		if g.m*g.nb*g.depth < smallWork {
 			p.inline((*piecesPack)(g), tasks)
 			p.inline((*piecesMultiply)(g), (*gemm)(g).tasks())
@@ -284,19 +302,24 @@ func (g *inPieces) run(p *pool, mem []float32) {
 // element of a row costs a third more than one of a column.
 func (g *inPieces) split(blocks, threads int) {
 	g.over = int(0.5 + math.Sqrt(0.75*float64(g.nb)*float64(threads)/float64(g.m)))
-	g.over = max(1, min(g.over, threads, ceil(g.nb, panelCols)))
+	panels := ceil(g.nb, panelCols)
+	g.over = max(1, min(g.over, threads, panels))
 	g.cuts = equal(g.cuts[:0], ceil(g.m, groupRows), pieceGroups(blocks), ceil(threads, g.over))
+	g.packParts = evenParts(panels, partPanels, threads)
 }
 
 // equal cuts n into nearly equal ranges of at most `most`, as many for each thread.
 func equal(cuts []int, n, most, threads int) []int {
-	parts := min(n, ceil(ceil(n, threads), most)*threads)
-	for i := range parts {
-		from, _ := portion(n, parts, i)
+	count := evenParts(n, most, threads)
+	for i := range count {
+		from, _ := portion(n, count, i)
 		cuts = append(cuts, from)
 	}
 	return append(cuts, n)
 }
+
+// evenParts returns how many ranges those are.
+func evenParts(n, most, threads int) int { return min(n, ceil(ceil(n, threads), most)*threads) }
 
 // panels returns blocks b to b+n of packed panels, from one on, and how far they lie apart. What is
 // multiplied together lies together.
@@ -306,16 +329,17 @@ func (g *inPieces) panels(first, b, n int) (at []float32, apart int) {
 	return g.packB[ceil(g.nb, panelCols)*x.at(b)+first*apart:], apart
 }
 
-// piecesPack packs some blocks of a panel of the right factor.
+// piecesPack packs some blocks of some panels of the right factor.
 type piecesPack inPieces
 
 func (g *piecesPack) do(w *worker, task int) {
 	x := &g.pieced
-	panels, depth := ceil(g.nb, panelCols), pieceDepth(x.blocks)
-	panel, b := task%panels, task/panels*depth
+	depth := pieceDepth(x.blocks)
+	first, end := portion(ceil(g.nb, panelCols), g.packParts, task%g.packParts)
+	b := task / g.packParts * depth
 	n := min(depth, x.blocks-b)
-	at, _ := (*inPieces)(g).panels(panel, b, n)
-	x.packRight(w, at, w.private, b, n, g.j0+panel*panelCols, min(panelCols, g.nb-panel*panelCols))
+	at, apart := (*inPieces)(g).panels(first, b, n)
+	x.packRight(w, at, apart, w.private, b, n, g.j0+first*panelCols, min(end*panelCols, g.nb)-first*panelCols)
 }
 
 // piecesMultiply computes one rectangle of C.

@@ -56,24 +56,22 @@ func splitRows(v *vectors, dst []float32, x matrix, blocks int) {
 // packKeys packs a group, times scale, as the right factor of scores.
 func (h *heads) packKeys(w *worker, v *vectors, p *headPieces, x matrix, head, group int, scale float32) {
 	rows := h.groupOf(x, head, group)
-	packTerm(w, v, p.across(head, group), factor{weights: bytesOf(rows), scale: scale}, h.dim, 0, rows.rows, w.private)
+	packTerm(w, v, p.across(head, group), 0, factor{weights: bytesOf(rows), scale: scale}, h.dim, rows.rows, w.private)
 }
 
 // packSummed packs a group, times scale, as the right factor of sums over rows.
 func (h *heads) packSummed(w *worker, v *vectors, p *headPieces, x matrix, head, group int, scale float32) {
 	rows := h.groupOf(x, head, group)
-	for panel := range p.blocks {
-		j := panel * panelCols
-		packTerm(w, v, p.along(head, panel, group), factor{weights: bytesOf(rows), along: true, scale: scale}, rows.rows, j, min(panelCols, h.dim-j), w.private)
-	}
+	packTerm(w, v, p.along(head, 0, group), p.groups*leftBlock, factor{weights: bytesOf(rows), along: true, scale: scale}, rows.rows, h.dim, w.private)
 }
 
-// packTerm packs a panel of a right factor, with all of its depth, by way of spare memory.
-func packTerm(w *worker, v *vectors, dst []float32, f factor, depth, j, cols int, spare []float32) {
+// packTerm packs a right factor, with all of its depth, into panels that lie apart elements behind each
+// other, by way of spare memory.
+func packTerm(w *worker, v *vectors, dst []float32, apart int, f factor, depth, cols int, spare []float32) {
 	w.term[0] = term{right: f, depth: depth, pieces: mostPieces}
 	x := pieced{v: v, terms: w.term[:], blocks: ceil(depth, blockDepth)}
 	x.counts[mostPieces] = x.blocks
-	x.packRight(w, dst, spare, 0, x.blocks, j, cols)
+	x.packRight(w, dst, apart, spare, 0, x.blocks, 0, cols)
 }
 
 // scoresInPieces computes a block of scores where it is not above the diagonal: q are packed
@@ -127,10 +125,7 @@ func (p *queryPieces) pack(w *worker, v *vectors, x matrix, blocks int, spare []
 	splitRows(v, p.across, x, blocks)
 	for i := 0; i < x.rows; i += groupRows {
 		rows := matrix{x.data[i*x.stride:], min(groupRows, x.rows-i), x.cols, x.stride}
-		for panel := range blocks {
-			j := panel * panelCols
-			packTerm(w, v, p.along[(panel*queryGroups+i/groupRows)*leftBlock:], factor{weights: bytesOf(rows), along: true, scale: 1}, rows.rows, j, min(panelCols, x.cols-j), spare)
-		}
+		packTerm(w, v, p.along[i/groupRows*leftBlock:], queryGroups*leftBlock, factor{weights: bytesOf(rows), along: true, scale: 1}, rows.rows, x.cols, spare)
 	}
 }
 

@@ -7,14 +7,15 @@ import "graft/kernels"
 // panels of the logits, and for each term those of its gradient.
 
 const (
-	runBlocks = 8                      // of the product of a run's logits with W
-	runWords  = runBlocks * blockDepth // of a block of logits
+	runBlocks  = 8                      // of the product of a run's logits with W
+	runWords   = runBlocks * blockDepth // of a block of logits
+	logitParts = runWords / partCols
 )
 
 // lossPieces is what a crossEntropy has for it.
 type lossPieces struct {
 	logits pieced
-	panels int       // that are packed for a run
+	parts  int       // that are packed for a run, of partPanels at most
 	size   int       // of them
 	pack   []float32 // [runs]
 	cuts   []int     // groups of rows where tasks start, and their end
@@ -34,23 +35,25 @@ func runSize(blocks, gradCols int) int {
 // runsAtOnce returns how many runs are packed at a time.
 func runsAtOnce(size, vocab int) int { return max(1, min(rightCache/size, ceil(vocab, runWords))) }
 
-// lossSizes returns the blocks of the depth of the logits, and the panels of all gradients.
-func lossSizes(terms []kernels.HeadTerm) (blocks, panels int) {
+// lossSizes returns the blocks of the depth of the logits, and the panels of all gradients, which are
+// packed in so many parts.
+func lossSizes(terms []kernels.HeadTerm) (blocks, panels, parts int) {
 	for _, t := range terms {
 		blocks += ceil(t.X.Cols, blockDepth)
 		if t.DX != nil {
-			panels += ceil(t.X.Cols, panelCols)
+			n := ceil(t.X.Cols, panelCols)
+			panels, parts = panels+n, parts+ceil(n, partPanels)
 		}
 	}
-	return blocks, panels
+	return blocks, panels, parts
 }
 
 func lossPiecesNeed(o *kernels.CrossEntropy, n, vocab int) need {
-	blocks, panels := lossSizes(o.Terms)
+	blocks, panels, _ := lossSizes(o.Terms)
 	size, groups := runSize(blocks, panels), min(ceil(n, groupRows), lossGroups(blocks))
 	return need{
 		shared:  runsAtOnce(size, vocab) * size,
-		private: max(sumWords+groups*((blocks+runBlocks)*leftBlock+groupRows*runWords)+runWords, pieceSpare(max(blocks, runBlocks))),
+		private: max(sumWords+groups*((blocks+runBlocks)*leftBlock+groupRows*runWords)+runWords, spareWords),
 	}
 }
 
@@ -58,44 +61,44 @@ func lossPiecesNeed(o *kernels.CrossEntropy, n, vocab int) need {
 func (b *Backend) lossPieces(c *crossEntropy, o *kernels.CrossEntropy, mem []float32) {
 	x := &c.pieces
 	x.logits = newPieced(c.v, c.logit)
-	_, panels := lossSizes(o.Terms)
-	x.panels, x.size = runWords/panelCols+panels, runSize(x.logits.blocks, panels)
+	_, panels, parts := lossSizes(o.Terms)
+	x.parts, x.size = logitParts+parts, runSize(x.logits.blocks, panels)
 	x.pack = mem
 	x.cuts = equal(x.cuts[:0], ceil(c.n, groupRows), lossGroups(x.logits.blocks), len(b.pool.workers))
 	for step := runsAtOnce(x.size, c.vocab) * runWords; c.words0 < c.vocab; c.words0 += step {
 		c.wordsN = min(step, c.vocab-c.words0)
-		c.run(b.pool, lossPackRuns, ceil(c.wordsN, runWords)*x.panels)
+		c.run(b.pool, lossPackRuns, ceil(c.wordsN, runWords)*x.parts)
 		c.run(b.pool, lossForwardPieces, len(x.cuts)-1)
 	}
 }
 
-// packRuns packs a panel of a run of words, for the logits or for a term's gradient.
+// packRuns packs some panels of a run of words, for the logits or for a term's gradient.
 func (c *crossEntropy) packRuns(w *worker, task int) {
-	const logitPanels = runWords / panelCols
 	x := &c.pieces
-	run, panel := task/x.panels, task%x.panels
+	run, part := task/x.parts, task%x.parts
 	words := min(runWords, c.wordsN-run*runWords)
 	mem := x.pack[run*x.size:]
-	if panel < logitPanels {
-		if from := panel * panelCols; from < words {
-			x.logits.packRight(w, x.logitPanel(mem, panel), w.private, 0, x.logits.blocks, c.words0+run*runWords+from, min(panelCols, words-from))
+	if part < logitParts {
+		if from := part * partCols; from < words {
+			blocks := x.logits.blocks
+			x.logits.packRight(w, x.logitPanel(mem, part*partPanels), x.logits.at(blocks), w.private, 0, blocks, c.words0+run*runWords+from, min(partCols, words-from))
 		}
 		return
 	}
-	panel -= logitPanels
-	mem = x.logitPanel(mem, logitPanels)
+	part -= logitParts
+	mem = x.logitPanel(mem, runWords/panelCols)
 	for i := range c.terms {
 		t := &c.terms[i]
 		if !t.dx.present() {
 			continue
 		}
 		g := c.gradient(w, t, matrix{}, c.words0+run*runWords, words)
-		n := ceil(t.x.cols, panelCols)
-		if panel < n {
-			g.packRight(w, mem[panel*g.at(g.blocks):], w.private, 0, g.blocks, panel*panelCols, min(panelCols, t.x.cols-panel*panelCols))
+		size, panels := g.at(g.blocks), ceil(t.x.cols, panelCols)
+		if from := part * partCols; from < t.x.cols {
+			g.packRight(w, mem[part*partPanels*size:], size, w.private, 0, g.blocks, from, min(partCols, t.x.cols-from))
 			return
 		}
-		panel, mem = panel-n, mem[n*g.at(g.blocks):]
+		part, mem = part-ceil(panels, partPanels), mem[panels*size:]
 	}
 }
 
