@@ -4525,7 +4525,7 @@ done:
 	RET
 
 // func avx2NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3, MMX+, SSE
 TEXT ·avx2NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
@@ -4542,6 +4542,7 @@ TEXT ·avx2NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 unrolled:
 	CMPQ        SI, $0x00000020
 	JL          single
+	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y1
 	VMOVUPS     (CX)(DI*1), Y5
@@ -4556,6 +4557,7 @@ unrolled:
 	VMULPS      Y0, Y5, Y5
 	VMULPS      Y6, Y5, Y5
 	VMOVUPS     Y5, 32(AX)(DI*1)
+	PREFETCHT0  2368(BX)(DI*1)
 	VMOVUPS     64(BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y3
 	VMOVUPS     64(CX)(DI*1), Y5
@@ -4577,6 +4579,7 @@ unrolled:
 single:
 	CMPQ        SI, $0x08
 	JL          rest
+	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y1
 	VMOVUPS     (CX)(DI*1), Y5
@@ -4741,7 +4744,7 @@ done:
 	RET
 
 // func avx2Rotate(lo []float32, hi []float32, xlo []float32, xhi []float32, cos []float32, sin []float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·avx2Rotate(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ lo_base+0(FP), AX
 	MOVQ hi_base+24(FP), CX
@@ -4755,7 +4758,9 @@ TEXT ·avx2Rotate(SB), NOSPLIT|NOFRAME, $0-144
 single:
 	CMPQ         R8, $0x08
 	JL           rest
+	PREFETCHT0   2304(DX)(R9*1)
 	VMOVUPS      (DX)(R9*1), Y0
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Y1
 	VMOVUPS      (SI)(R9*1), Y2
 	VMOVUPS      (DI)(R9*1), Y3
@@ -4791,7 +4796,7 @@ done:
 	RET
 
 // func avx2Unrotate(lo []float32, hi []float32, xlo []float32, xhi []float32, cos []float32, sin []float32)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·avx2Unrotate(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ lo_base+0(FP), AX
 	MOVQ hi_base+24(FP), CX
@@ -4805,7 +4810,9 @@ TEXT ·avx2Unrotate(SB), NOSPLIT|NOFRAME, $0-144
 single:
 	CMPQ         R8, $0x08
 	JL           rest
+	PREFETCHT0   2304(DX)(R9*1)
 	VMOVUPS      (DX)(R9*1), Y0
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Y1
 	VMOVUPS      (SI)(R9*1), Y2
 	VMOVUPS      (DI)(R9*1), Y3
@@ -4899,7 +4906,7 @@ done:
 	RET
 
 // func avx2Dot3(x []float32, y []float32, w []float32) float32
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3, MMX+, SSE
 TEXT ·avx2Dot3(SB), NOSPLIT|NOFRAME, $0-76
 	MOVQ   x_base+0(FP), AX
 	MOVQ   y_base+24(FP), CX
@@ -4914,7 +4921,9 @@ TEXT ·avx2Dot3(SB), NOSPLIT|NOFRAME, $0-76
 unrolled:
 	CMPQ        BX, $0x00000020
 	JL          single
+	PREFETCHT0  2304(AX)(SI*1)
 	VMOVUPS     (AX)(SI*1), Y4
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y5
 	VMOVUPS     (DX)(SI*1), Y6
 	VMULPS      Y4, Y5, Y5
@@ -4924,7 +4933,9 @@ unrolled:
 	VMOVUPS     32(DX)(SI*1), Y6
 	VMULPS      Y4, Y5, Y5
 	VFMADD231PS Y5, Y6, Y1
+	PREFETCHT0  2368(AX)(SI*1)
 	VMOVUPS     64(AX)(SI*1), Y4
+	PREFETCHT0  2368(CX)(SI*1)
 	VMOVUPS     64(CX)(SI*1), Y5
 	VMOVUPS     64(DX)(SI*1), Y6
 	VMULPS      Y4, Y5, Y5
@@ -4941,7 +4952,9 @@ unrolled:
 single:
 	CMPQ        BX, $0x08
 	JL          rest
+	PREFETCHT0  2304(AX)(SI*1)
 	VMOVUPS     (AX)(SI*1), Y4
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y5
 	VMOVUPS     (DX)(SI*1), Y6
 	VMULPS      Y4, Y5, Y5
@@ -5813,7 +5826,7 @@ DATA word_40000000<>+60(SB)/4, $0x40000000
 GLOBL word_40000000<>(SB), RODATA|NOPTR, $64
 
 // func avx2SiLU(out []float32, gate []float32, up []float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·avx2SiLU(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    out_base+0(FP), AX
 	MOVQ    gate_base+24(FP), CX
@@ -5826,8 +5839,10 @@ TEXT ·avx2SiLU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000018
 	JL          single
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVUPS     32(CX)(SI*1), Y3
+	PREFETCHT0  2368(CX)(SI*1)
 	VMOVUPS     64(CX)(SI*1), Y4
 	VMOVAPS     Y2, Y5
 	VMOVAPS     Y3, Y6
@@ -5884,8 +5899,10 @@ unrolled:
 	VMULPS      Y2, Y11, Y11
 	VMULPS      Y3, Y12, Y12
 	VMULPS      Y4, Y13, Y13
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Y2
 	VMOVUPS     32(DX)(SI*1), Y3
+	PREFETCHT0  2368(DX)(SI*1)
 	VMOVUPS     64(DX)(SI*1), Y4
 	VMULPS      Y2, Y11, Y11
 	VMULPS      Y3, Y12, Y12
@@ -5900,6 +5917,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x08
 	JL          rest
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVAPS     Y2, Y3
 	VMULPS      word_bfb8aa3b<>+0(SB), Y3, Y3
@@ -5920,6 +5938,7 @@ single:
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VMULPS      Y2, Y5, Y5
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Y2
 	VMULPS      Y2, Y5, Y5
 	VMOVUPS     Y5, (AX)(SI*1)
@@ -5980,7 +5999,7 @@ DATA word_bfb8aa3b<>+60(SB)/4, $0xbfb8aa3b
 GLOBL word_bfb8aa3b<>(SB), RODATA|NOPTR, $64
 
 // func avx2SiLUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·avx2SiLUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
@@ -5996,6 +6015,7 @@ TEXT ·avx2SiLUGrad(SB), NOSPLIT|NOFRAME, $0-144
 unrolled:
 	CMPQ        R8, $0x00000010
 	JL          single
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Y2
 	VMOVUPS     32(BX)(R9*1), Y3
 	VMOVAPS     Y2, Y4
@@ -6041,8 +6061,10 @@ unrolled:
 	VMULPS      Y9, Y5, Y5
 	VMULPS      Y2, Y8, Y8
 	VMULPS      Y3, Y9, Y9
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Y2
 	VMOVUPS     32(DI)(R9*1), Y3
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Y6
 	VMOVUPS     32(SI)(R9*1), Y7
 	VMOVAPS     Y2, Y10
@@ -6068,6 +6090,7 @@ unrolled:
 single:
 	CMPQ        R8, $0x08
 	JL          rest
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Y2
 	VMOVAPS     Y2, Y3
 	VMULPS      word_bfb8aa3b<>+0(SB), Y3, Y3
@@ -6091,7 +6114,9 @@ single:
 	VFMADD213PS Y1, Y2, Y3
 	VMULPS      Y5, Y3, Y3
 	VMULPS      Y2, Y5, Y5
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Y2
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Y4
 	VMOVAPS     Y2, Y6
 	VMULPS      Y4, Y6, Y6
@@ -6150,7 +6175,7 @@ done:
 	RET
 
 // func avx2GELUTanh(out []float32, gate []float32, up []float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·avx2GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    out_base+0(FP), AX
 	MOVQ    gate_base+24(FP), CX
@@ -6163,8 +6188,10 @@ TEXT ·avx2GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000018
 	JL          single
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVUPS     32(CX)(SI*1), Y3
+	PREFETCHT0  2368(CX)(SI*1)
 	VMOVUPS     64(CX)(SI*1), Y4
 	VMOVAPS     Y2, Y5
 	VMOVAPS     Y3, Y6
@@ -6233,8 +6260,10 @@ unrolled:
 	VMULPS      Y2, Y11, Y11
 	VMULPS      Y3, Y12, Y12
 	VMULPS      Y4, Y13, Y13
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Y2
 	VMOVUPS     32(DX)(SI*1), Y3
+	PREFETCHT0  2368(DX)(SI*1)
 	VMOVUPS     64(DX)(SI*1), Y4
 	VMULPS      Y2, Y11, Y11
 	VMULPS      Y3, Y12, Y12
@@ -6249,6 +6278,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x08
 	JL          rest
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVAPS     Y2, Y3
 	VMULPS      Y2, Y3, Y3
@@ -6273,6 +6303,7 @@ single:
 	VADDPS      Y1, Y5, Y5
 	VDIVPS      Y5, Y1, Y5
 	VMULPS      Y2, Y5, Y5
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Y2
 	VMULPS      Y2, Y5, Y5
 	VMOVUPS     Y5, (AX)(SI*1)
@@ -6355,7 +6386,7 @@ DATA word_3fcc422a<>+60(SB)/4, $0x3fcc422a
 GLOBL word_3fcc422a<>(SB), RODATA|NOPTR, $64
 
 // func avx2GELUTanhGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·avx2GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
@@ -6371,6 +6402,7 @@ TEXT ·avx2GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-144
 unrolled:
 	CMPQ        R8, $0x00000010
 	JL          single
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Y2
 	VMOVUPS     32(BX)(R9*1), Y3
 	VMOVAPS     Y2, Y4
@@ -6434,8 +6466,10 @@ unrolled:
 	VFMADD213PS Y9, Y7, Y5
 	VMULPS      Y2, Y8, Y8
 	VMULPS      Y3, Y9, Y9
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Y2
 	VMOVUPS     32(DI)(R9*1), Y3
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Y6
 	VMOVUPS     32(SI)(R9*1), Y7
 	VMOVAPS     Y2, Y10
@@ -6461,6 +6495,7 @@ unrolled:
 single:
 	CMPQ        R8, $0x08
 	JL          rest
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Y2
 	VMOVAPS     Y2, Y3
 	VMULPS      Y2, Y3, Y3
@@ -6493,7 +6528,9 @@ single:
 	VADDPS      word_3fcc422a<>+0(SB), Y4, Y4
 	VFMADD213PS Y5, Y4, Y3
 	VMULPS      Y2, Y5, Y5
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Y2
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Y4
 	VMOVAPS     Y2, Y6
 	VMULPS      Y4, Y6, Y6
@@ -6579,7 +6616,7 @@ DATA word_3e5b33b6<>+60(SB)/4, $0x3e5b33b6
 GLOBL word_3e5b33b6<>(SB), RODATA|NOPTR, $64
 
 // func avx2GELU(out []float32, gate []float32, up []float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·avx2GELU(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    out_base+0(FP), AX
 	MOVQ    gate_base+24(FP), CX
@@ -6592,6 +6629,7 @@ TEXT ·avx2GELU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ         BX, $0x00000010
 	JL           single
+	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Y2
 	VMOVUPS      32(CX)(SI*1), Y3
 	VANDPS       word_7fffffff<>+0(SB), Y2, Y4
@@ -6662,6 +6700,7 @@ unrolled:
 	VBLENDVPS    Y3, Y11, Y7, Y11
 	VMULPS       Y2, Y10, Y10
 	VMULPS       Y3, Y11, Y11
+	PREFETCHT0   2304(DX)(SI*1)
 	VMOVUPS      (DX)(SI*1), Y2
 	VMOVUPS      32(DX)(SI*1), Y3
 	VMULPS       Y2, Y10, Y10
@@ -6675,6 +6714,7 @@ unrolled:
 single:
 	CMPQ         BX, $0x08
 	JL           rest
+	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Y2
 	VANDPS       word_7fffffff<>+0(SB), Y2, Y3
 	VMULPS       word_3f3504f3<>+0(SB), Y3, Y3
@@ -6710,6 +6750,7 @@ single:
 	VSUBPS       Y6, Y1, Y4
 	VBLENDVPS    Y2, Y6, Y4, Y6
 	VMULPS       Y2, Y6, Y6
+	PREFETCHT0   2304(DX)(SI*1)
 	VMOVUPS      (DX)(SI*1), Y2
 	VMULPS       Y2, Y6, Y6
 	VMOVUPS      Y6, (AX)(SI*1)
@@ -6983,7 +7024,7 @@ DATA word_bfa1fc4e<>+60(SB)/4, $0xbfa1fc4e
 GLOBL word_bfa1fc4e<>(SB), RODATA|NOPTR, $64
 
 // func avx2GELUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·avx2GELUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
@@ -6999,6 +7040,7 @@ TEXT ·avx2GELUGrad(SB), NOSPLIT|NOFRAME, $0-144
 unrolled:
 	CMPQ         R8, $0x00000010
 	JL           single
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Y2
 	VMOVUPS      32(BX)(R9*1), Y3
 	VANDPS       word_7fffffff<>+0(SB), Y2, Y4
@@ -7105,8 +7147,10 @@ unrolled:
 	VADDPS       Y11, Y9, Y9
 	VMULPS       Y2, Y10, Y10
 	VMULPS       Y3, Y11, Y11
+	PREFETCHT0   2304(DI)(R9*1)
 	VMOVUPS      (DI)(R9*1), Y2
 	VMOVUPS      32(DI)(R9*1), Y3
+	PREFETCHT0   2304(SI)(R9*1)
 	VMOVUPS      (SI)(R9*1), Y4
 	VMOVUPS      32(SI)(R9*1), Y5
 	VMOVAPS      Y2, Y6
@@ -7132,6 +7176,7 @@ unrolled:
 single:
 	CMPQ         R8, $0x08
 	JL           rest
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Y2
 	VANDPS       word_7fffffff<>+0(SB), Y2, Y3
 	VMULPS       word_3f3504f3<>+0(SB), Y3, Y3
@@ -7185,7 +7230,9 @@ single:
 	VMULPS       Y2, Y5, Y5
 	VADDPS       Y6, Y5, Y5
 	VMULPS       Y2, Y6, Y6
+	PREFETCHT0   2304(DI)(R9*1)
 	VMOVUPS      (DI)(R9*1), Y2
+	PREFETCHT0   2304(SI)(R9*1)
 	VMOVUPS      (SI)(R9*1), Y3
 	VMOVAPS      Y2, Y4
 	VMULPS       Y3, Y4, Y4
@@ -15008,7 +15055,7 @@ done:
 	RET
 
 // func avx512NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
-// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+, SSE
 TEXT ·avx512NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
@@ -15025,6 +15072,7 @@ TEXT ·avx512NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 unrolled:
 	CMPQ        SI, $0x00000040
 	JL          single
+	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z1
 	VMOVUPS     (CX)(DI*1), Z5
@@ -15032,6 +15080,7 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, (AX)(DI*1)
+	PREFETCHT0  2368(BX)(DI*1)
 	VMOVUPS     64(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z2
 	VMOVUPS     64(CX)(DI*1), Z5
@@ -15039,6 +15088,7 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, 64(AX)(DI*1)
+	PREFETCHT0  2432(BX)(DI*1)
 	VMOVUPS     128(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z3
 	VMOVUPS     128(CX)(DI*1), Z5
@@ -15046,6 +15096,7 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, 128(AX)(DI*1)
+	PREFETCHT0  2496(BX)(DI*1)
 	VMOVUPS     192(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z4
 	VMOVUPS     192(CX)(DI*1), Z5
@@ -15060,6 +15111,7 @@ unrolled:
 single:
 	CMPQ        SI, $0x10
 	JL          rest
+	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z1
 	VMOVUPS     (CX)(DI*1), Z5
@@ -15226,7 +15278,7 @@ done:
 	RET
 
 // func avx512Rotate(lo []float32, hi []float32, xlo []float32, xhi []float32, cos []float32, sin []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512Rotate(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ lo_base+0(FP), AX
 	MOVQ hi_base+24(FP), CX
@@ -15240,7 +15292,9 @@ TEXT ·avx512Rotate(SB), NOSPLIT|NOFRAME, $0-144
 single:
 	CMPQ         R8, $0x10
 	JL           rest
+	PREFETCHT0   2304(DX)(R9*1)
 	VMOVUPS      (DX)(R9*1), Z0
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Z1
 	VMOVUPS      (SI)(R9*1), Z2
 	VMOVUPS      (DI)(R9*1), Z3
@@ -15276,7 +15330,7 @@ done:
 	RET
 
 // func avx512Unrotate(lo []float32, hi []float32, xlo []float32, xhi []float32, cos []float32, sin []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512Unrotate(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ lo_base+0(FP), AX
 	MOVQ hi_base+24(FP), CX
@@ -15290,7 +15344,9 @@ TEXT ·avx512Unrotate(SB), NOSPLIT|NOFRAME, $0-144
 single:
 	CMPQ         R8, $0x10
 	JL           rest
+	PREFETCHT0   2304(DX)(R9*1)
 	VMOVUPS      (DX)(R9*1), Z0
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Z1
 	VMOVUPS      (SI)(R9*1), Z2
 	VMOVUPS      (DI)(R9*1), Z3
@@ -15386,7 +15442,7 @@ done:
 	RET
 
 // func avx512Dot3(x []float32, y []float32, w []float32) float32
-// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+, SSE
 TEXT ·avx512Dot3(SB), NOSPLIT|NOFRAME, $0-76
 	MOVQ   x_base+0(FP), AX
 	MOVQ   y_base+24(FP), CX
@@ -15401,22 +15457,30 @@ TEXT ·avx512Dot3(SB), NOSPLIT|NOFRAME, $0-76
 unrolled:
 	CMPQ        BX, $0x00000040
 	JL          single
+	PREFETCHT0  2304(AX)(SI*1)
 	VMOVUPS     (AX)(SI*1), Z4
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z5
 	VMOVUPS     (DX)(SI*1), Z6
 	VMULPS      Z4, Z5, Z5
 	VFMADD231PS Z5, Z6, Z0
+	PREFETCHT0  2368(AX)(SI*1)
 	VMOVUPS     64(AX)(SI*1), Z4
+	PREFETCHT0  2368(CX)(SI*1)
 	VMOVUPS     64(CX)(SI*1), Z5
 	VMOVUPS     64(DX)(SI*1), Z6
 	VMULPS      Z4, Z5, Z5
 	VFMADD231PS Z5, Z6, Z1
+	PREFETCHT0  2432(AX)(SI*1)
 	VMOVUPS     128(AX)(SI*1), Z4
+	PREFETCHT0  2432(CX)(SI*1)
 	VMOVUPS     128(CX)(SI*1), Z5
 	VMOVUPS     128(DX)(SI*1), Z6
 	VMULPS      Z4, Z5, Z5
 	VFMADD231PS Z5, Z6, Z2
+	PREFETCHT0  2496(AX)(SI*1)
 	VMOVUPS     192(AX)(SI*1), Z4
+	PREFETCHT0  2496(CX)(SI*1)
 	VMOVUPS     192(CX)(SI*1), Z5
 	VMOVUPS     192(DX)(SI*1), Z6
 	VMULPS      Z4, Z5, Z5
@@ -15428,7 +15492,9 @@ unrolled:
 single:
 	CMPQ        BX, $0x10
 	JL          rest
+	PREFETCHT0  2304(AX)(SI*1)
 	VMOVUPS     (AX)(SI*1), Z4
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z5
 	VMOVUPS     (DX)(SI*1), Z6
 	VMULPS      Z4, Z5, Z5
@@ -15928,7 +15994,7 @@ done:
 	RET
 
 // func avx512SiLU(out []float32, gate []float32, up []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512SiLU(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    out_base+0(FP), AX
 	MOVQ    gate_base+24(FP), CX
@@ -15947,8 +16013,11 @@ TEXT ·avx512SiLU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000030
 	JL          single
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
+	PREFETCHT0  2368(CX)(SI*1)
 	VMOVUPS     64(CX)(SI*1), Z9
+	PREFETCHT0  2432(CX)(SI*1)
 	VMOVUPS     128(CX)(SI*1), Z10
 	VMOVAPS     Z8, Z11
 	VMOVAPS     Z9, Z12
@@ -16005,8 +16074,11 @@ unrolled:
 	VMULPS      Z8, Z17, Z17
 	VMULPS      Z9, Z18, Z18
 	VMULPS      Z10, Z19, Z19
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Z8
+	PREFETCHT0  2368(DX)(SI*1)
 	VMOVUPS     64(DX)(SI*1), Z9
+	PREFETCHT0  2432(DX)(SI*1)
 	VMOVUPS     128(DX)(SI*1), Z10
 	VMULPS      Z8, Z17, Z17
 	VMULPS      Z9, Z18, Z18
@@ -16021,6 +16093,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x10
 	JL          rest
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      word_bfb8aa3b<>+0(SB), Z9, Z9
@@ -16041,6 +16114,7 @@ single:
 	VADDPS      Z1, Z11, Z11
 	VDIVPS      Z11, Z1, Z11
 	VMULPS      Z8, Z11, Z11
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Z8
 	VMULPS      Z8, Z11, Z11
 	VMOVUPS     Z11, (AX)(SI*1)
@@ -16083,7 +16157,7 @@ done:
 	RET
 
 // func avx512SiLUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512SiLUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
@@ -16105,7 +16179,9 @@ TEXT ·avx512SiLUGrad(SB), NOSPLIT|NOFRAME, $0-144
 unrolled:
 	CMPQ        R8, $0x00000020
 	JL          single
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Z8
+	PREFETCHT0  2368(BX)(R9*1)
 	VMOVUPS     64(BX)(R9*1), Z9
 	VMOVAPS     Z8, Z10
 	VMOVAPS     Z9, Z11
@@ -16150,9 +16226,13 @@ unrolled:
 	VMULPS      Z15, Z11, Z11
 	VMULPS      Z8, Z14, Z14
 	VMULPS      Z9, Z15, Z15
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Z8
+	PREFETCHT0  2368(DI)(R9*1)
 	VMOVUPS     64(DI)(R9*1), Z9
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Z12
+	PREFETCHT0  2368(SI)(R9*1)
 	VMOVUPS     64(SI)(R9*1), Z13
 	VMOVAPS     Z8, Z16
 	VMOVAPS     Z9, Z17
@@ -16177,6 +16257,7 @@ unrolled:
 single:
 	CMPQ        R8, $0x10
 	JL          rest
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      word_bfb8aa3b<>+0(SB), Z9, Z9
@@ -16200,7 +16281,9 @@ single:
 	VFMADD213PS Z1, Z8, Z9
 	VMULPS      Z11, Z9, Z9
 	VMULPS      Z8, Z11, Z11
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Z8
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Z10
 	VMOVAPS     Z8, Z12
 	VMULPS      Z10, Z12, Z12
@@ -16259,7 +16342,7 @@ done:
 	RET
 
 // func avx512GELUTanh(out []float32, gate []float32, up []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    out_base+0(FP), AX
 	MOVQ    gate_base+24(FP), CX
@@ -16278,8 +16361,11 @@ TEXT ·avx512GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000030
 	JL          single
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
+	PREFETCHT0  2368(CX)(SI*1)
 	VMOVUPS     64(CX)(SI*1), Z9
+	PREFETCHT0  2432(CX)(SI*1)
 	VMOVUPS     128(CX)(SI*1), Z10
 	VMOVAPS     Z8, Z11
 	VMOVAPS     Z9, Z12
@@ -16348,8 +16434,11 @@ unrolled:
 	VMULPS      Z8, Z17, Z17
 	VMULPS      Z9, Z18, Z18
 	VMULPS      Z10, Z19, Z19
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Z8
+	PREFETCHT0  2368(DX)(SI*1)
 	VMOVUPS     64(DX)(SI*1), Z9
+	PREFETCHT0  2432(DX)(SI*1)
 	VMOVUPS     128(DX)(SI*1), Z10
 	VMULPS      Z8, Z17, Z17
 	VMULPS      Z9, Z18, Z18
@@ -16364,6 +16453,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x10
 	JL          rest
+	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      Z8, Z9, Z9
@@ -16388,6 +16478,7 @@ single:
 	VADDPS      Z1, Z11, Z11
 	VDIVPS      Z11, Z1, Z11
 	VMULPS      Z8, Z11, Z11
+	PREFETCHT0  2304(DX)(SI*1)
 	VMOVUPS     (DX)(SI*1), Z8
 	VMULPS      Z8, Z11, Z11
 	VMOVUPS     Z11, (AX)(SI*1)
@@ -16434,7 +16525,7 @@ done:
 	RET
 
 // func avx512GELUTanhGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
@@ -16456,7 +16547,9 @@ TEXT ·avx512GELUTanhGrad(SB), NOSPLIT|NOFRAME, $0-144
 unrolled:
 	CMPQ        R8, $0x00000020
 	JL          single
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Z8
+	PREFETCHT0  2368(BX)(R9*1)
 	VMOVUPS     64(BX)(R9*1), Z9
 	VMOVAPS     Z8, Z10
 	VMOVAPS     Z9, Z11
@@ -16519,9 +16612,13 @@ unrolled:
 	VFMADD213PS Z15, Z13, Z11
 	VMULPS      Z8, Z14, Z14
 	VMULPS      Z9, Z15, Z15
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Z8
+	PREFETCHT0  2368(DI)(R9*1)
 	VMOVUPS     64(DI)(R9*1), Z9
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Z12
+	PREFETCHT0  2368(SI)(R9*1)
 	VMOVUPS     64(SI)(R9*1), Z13
 	VMOVAPS     Z8, Z16
 	VMOVAPS     Z9, Z17
@@ -16546,6 +16643,7 @@ unrolled:
 single:
 	CMPQ        R8, $0x10
 	JL          rest
+	PREFETCHT0  2304(BX)(R9*1)
 	VMOVUPS     (BX)(R9*1), Z8
 	VMOVAPS     Z8, Z9
 	VMULPS      Z8, Z9, Z9
@@ -16578,7 +16676,9 @@ single:
 	VADDPS      word_3fcc422a<>+0(SB), Z10, Z10
 	VFMADD213PS Z11, Z10, Z9
 	VMULPS      Z8, Z11, Z11
+	PREFETCHT0  2304(DI)(R9*1)
 	VMOVUPS     (DI)(R9*1), Z8
+	PREFETCHT0  2304(SI)(R9*1)
 	VMOVUPS     (SI)(R9*1), Z10
 	VMOVAPS     Z8, Z12
 	VMULPS      Z10, Z12, Z12
@@ -16646,7 +16746,7 @@ done:
 	RET
 
 // func avx512GELU(out []float32, gate []float32, up []float32)
-// Requires: AVX, AVX512DQ, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+
 TEXT ·avx512GELU(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ    out_base+0(FP), AX
 	MOVQ    gate_base+24(FP), CX
@@ -16665,7 +16765,9 @@ TEXT ·avx512GELU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ         BX, $0x00000020
 	JL           single
+	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Z8
+	PREFETCHT0   2368(CX)(SI*1)
 	VMOVUPS      64(CX)(SI*1), Z9
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z10
 	VANDPS       word_7fffffff<>+0(SB), Z9, Z11
@@ -16737,7 +16839,9 @@ unrolled:
 	VBLENDMPS    Z17, Z13, K1, Z17
 	VMULPS       Z8, Z16, Z16
 	VMULPS       Z9, Z17, Z17
+	PREFETCHT0   2304(DX)(SI*1)
 	VMOVUPS      (DX)(SI*1), Z8
+	PREFETCHT0   2368(DX)(SI*1)
 	VMOVUPS      64(DX)(SI*1), Z9
 	VMULPS       Z8, Z16, Z16
 	VMULPS       Z9, Z17, Z17
@@ -16750,6 +16854,7 @@ unrolled:
 single:
 	CMPQ         BX, $0x10
 	JL           rest
+	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Z8
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z9
 	VMULPS       word_3f3504f3<>+0(SB), Z9, Z9
@@ -16786,6 +16891,7 @@ single:
 	VPMOVD2M     Z8, K1
 	VBLENDMPS    Z12, Z10, K1, Z12
 	VMULPS       Z8, Z12, Z12
+	PREFETCHT0   2304(DX)(SI*1)
 	VMOVUPS      (DX)(SI*1), Z8
 	VMULPS       Z8, Z12, Z12
 	VMOVUPS      Z12, (AX)(SI*1)
@@ -16844,7 +16950,7 @@ done:
 	RET
 
 // func avx512GELUGrad(dgate []float32, dup []float32, out []float32, gate []float32, up []float32, dout []float32)
-// Requires: AVX, AVX512DQ, AVX512F, BMI2
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+
 TEXT ·avx512GELUGrad(SB), NOSPLIT|NOFRAME, $0-144
 	MOVQ    dgate_base+0(FP), AX
 	MOVQ    dup_base+24(FP), CX
@@ -16866,7 +16972,9 @@ TEXT ·avx512GELUGrad(SB), NOSPLIT|NOFRAME, $0-144
 unrolled:
 	CMPQ         R8, $0x00000020
 	JL           single
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Z8
+	PREFETCHT0   2368(BX)(R9*1)
 	VMOVUPS      64(BX)(R9*1), Z9
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z10
 	VANDPS       word_7fffffff<>+0(SB), Z9, Z11
@@ -16974,9 +17082,13 @@ unrolled:
 	VADDPS       Z17, Z15, Z15
 	VMULPS       Z8, Z16, Z16
 	VMULPS       Z9, Z17, Z17
+	PREFETCHT0   2304(DI)(R9*1)
 	VMOVUPS      (DI)(R9*1), Z8
+	PREFETCHT0   2368(DI)(R9*1)
 	VMOVUPS      64(DI)(R9*1), Z9
+	PREFETCHT0   2304(SI)(R9*1)
 	VMOVUPS      (SI)(R9*1), Z10
+	PREFETCHT0   2368(SI)(R9*1)
 	VMOVUPS      64(SI)(R9*1), Z11
 	VMOVAPS      Z8, Z12
 	VMOVAPS      Z9, Z13
@@ -17001,6 +17113,7 @@ unrolled:
 single:
 	CMPQ         R8, $0x10
 	JL           rest
+	PREFETCHT0   2304(BX)(R9*1)
 	VMOVUPS      (BX)(R9*1), Z8
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z9
 	VMULPS       word_3f3504f3<>+0(SB), Z9, Z9
@@ -17055,7 +17168,9 @@ single:
 	VMULPS       Z8, Z11, Z11
 	VADDPS       Z12, Z11, Z11
 	VMULPS       Z8, Z12, Z12
+	PREFETCHT0   2304(DI)(R9*1)
 	VMOVUPS      (DI)(R9*1), Z8
+	PREFETCHT0   2304(SI)(R9*1)
 	VMOVUPS      (SI)(R9*1), Z9
 	VMOVAPS      Z8, Z10
 	VMULPS       Z9, Z10, Z10

@@ -29,7 +29,7 @@ func vectorKernels() {
 	inv := isa.scalar("inv")
 	acc := isa.zeros(4) // as avx2SumSquares: the same sum
 	each(s, n, 4, func(s *vector) {
-		next := s.load("next")
+		next := s.stream("next")
 		VFMADD231PS(next, next, acc[s.step])
 		x, w := s.load("x"), s.load("w")
 		VMULPS(inv, x, x)
@@ -68,7 +68,7 @@ func vectorKernels() {
 func turn(name, field string, inverse bool) {
 	s, n := kernel(name, "func(lo, hi, xlo, xhi, cos, sin []float32)", field, "lo", "hi", "xlo", "xhi", "cos", "sin")
 	each(s, n, 1, func(s *vector) {
-		a, b, cos, sin := s.load("xlo"), s.load("xhi"), s.load("cos"), s.load("sin")
+		a, b, cos, sin := s.stream("xlo"), s.stream("xhi"), s.load("cos"), s.load("sin")
 		lo, hi := isa.new(), isa.new()
 		VMULPS(cos, a, lo)
 		VMULPS(cos, b, hi)
@@ -98,7 +98,7 @@ func reductions() {
 	s, n = kernel("Dot3", "func(x, y, w []float32) float32", "vectors.dot3", "x", "y", "w")
 	acc = isa.zeros(4)
 	each(s, n, 4, func(s *vector) {
-		x, y, w := s.load("x"), s.load("y"), s.load("w")
+		x, y, w := s.stream("x"), s.stream("y"), s.load("w")
 		VMULPS(x, y, y)
 		VFMADD231PS(y, w, acc[s.step])
 	})
