@@ -299,9 +299,11 @@ func (g *inPieces) run(p *pool, mem []float32) {
 
 // split cuts the columns in work into tasks, as many for each thread. Threads that share rows each pack
 // them, and those that share columns each read what is packed of them: here both take least, where an
-// element of a row costs a third more than one of a column.
+// element of a row costs a third more than one of a column, of three pieces.
 func (g *inPieces) split(blocks, threads int) {
-	g.over = int(0.5 + math.Sqrt(0.75*float64(g.nb)*float64(threads)/float64(g.m)))
+	x := &g.pieced
+	rows, cols := g.m*blocks*leftBlock, g.nb*x.at(blocks)
+	g.over = int(0.5 + math.Sqrt(0.75*float64(cols)*float64(threads)/float64(rows)))
 	panels := ceil(g.nb, panelCols)
 	g.over = max(1, min(g.over, threads, panels))
 	g.cuts = equal(g.cuts[:0], ceil(g.m, groupRows), pieceGroups(blocks), ceil(threads, g.over))
