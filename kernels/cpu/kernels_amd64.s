@@ -18236,12 +18236,54 @@ group:
 	MOVQ  one+32(FP), CX
 	TESTQ CX, CX
 	JZ    one_done
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xa4
+	BYTE  $0x2f
+	BYTE  $0x00
+	BYTE  $0x10
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xb4
+	BYTE  $0x2e
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xbc
+	BYTE  $0x2e
+	BYTE  $0x00
+	BYTE  $0x04
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xac
+	BYTE  $0x2f
+	BYTE  $0x00
+	BYTE  $0x14
+	BYTE  $0x00
+	BYTE  $0x00
+	DECQ  CX
+	JZ    one_last
 
 one_block:
 	VPXORD     Z0, Z0, Z0
 	VADDPS     Z0, Z0, Z0
 	TESTQ      DX, DX
-	JZ         one_multiply
+	JZ         one_multiply0
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -18255,7 +18297,7 @@ one_block:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
-	JZ         one_multiply
+	JZ         one_multiply0
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -18270,55 +18312,15 @@ one_block:
 	ADDQ       R8, R9
 	DECQ       DX
 
-one_multiply:
+one_multiply0:
 	CMPQ       R12, R15
-	JAE        one_asked0
+	JAE        one_asked0_0
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked0:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x10
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x14
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xb4
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xbc
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x04
-	BYTE       $0x00
-	BYTE       $0x00
+one_asked0_0:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -18329,24 +18331,6 @@ one_asked0:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        one_asked1
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-one_asked1:
 	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
@@ -18358,6 +18342,16 @@ one_asked1:
 	BYTE       $0x00
 	BYTE       $0x00
 	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
 	BYTE       $0xa2
 	BYTE       $0x7b
 	BYTE       $0x4b
@@ -18367,6 +18361,14 @@ one_asked1:
 	BYTE       $0x0c
 	BYTE       $0x00
 	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        one_asked0_1
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+one_asked0_1:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -18378,6 +18380,16 @@ one_asked1:
 	BYTE       $0x5c
 	BYTE       $0xcc
 	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
 	BYTE       $0x5c
@@ -18387,34 +18399,24 @@ one_asked1:
 	BYTE       $0x42
 	BYTE       $0x5c
 	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        one_asked2
+	JAE        one_asked0_2
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked2:
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0xa4
-	BYTE $0x2f
-	BYTE $0x00
-	BYTE $0x00
-	BYTE $0x00
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0xac
-	BYTE $0x2f
-	BYTE $0x00
-	BYTE $0x04
-	BYTE $0x00
-	BYTE $0x00
+one_asked0_2:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
@@ -18426,555 +18428,20 @@ one_asked2:
 	BYTE $0x5c
 	BYTE $0xcc
 	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-	ADDQ $0x00001800, DI
-	ADDQ $0x00000800, SI
-	DECQ CX
-	JNZ  one_block
-
-one_done:
-	MOVQ  two+40(FP), CX
-	TESTQ CX, CX
-	JZ    two_done
-
-two_block:
-	VPXORD     Z0, Z0, Z0
-	VADDPS     Z0, Z0, Z0
-	TESTQ      DX, DX
-	JZ         two_multiply
-	VMOVUPS    (BX), Z1
-	VMOVUPS    64(BX), Z2
-	PREFETCHT0 (R9)(R8*8)
-	PREFETCHT0 64(R9)(R8*8)
-	VMOVUPS.Z  (R9), K3, Z3
-	VADDPS     Z3, Z1, Z3
-	VMOVUPS    Z3, K1, (R9)
-	VMOVUPS.Z  64(R9), K4, Z1
-	VADDPS     Z1, Z2, Z1
-	VMOVUPS    Z1, K2, 64(R9)
-	ADDQ       $0x00000080, BX
-	ADDQ       R8, R9
-	DECQ       DX
-	JZ         two_multiply
-	VMOVUPS    (BX), Z1
-	VMOVUPS    64(BX), Z2
-	PREFETCHT0 (R9)(R8*8)
-	PREFETCHT0 64(R9)(R8*8)
-	VMOVUPS.Z  (R9), K3, Z3
-	VADDPS     Z3, Z1, Z3
-	VMOVUPS    Z3, K1, (R9)
-	VMOVUPS.Z  64(R9), K4, Z1
-	VADDPS     Z1, Z2, Z1
-	VMOVUPS    Z1, K2, 64(R9)
-	ADDQ       $0x00000080, BX
-	ADDQ       R8, R9
-	DECQ       DX
-
-two_multiply:
-	CMPQ       R12, R15
-	JAE        two_asked0
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-two_asked0:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x10
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x14
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xb4
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x08
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xbc
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x0c
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        two_asked1
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-two_asked1:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x08
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x0c
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xb4
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xbc
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x04
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        two_asked2
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-two_asked2:
-	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7b
 	BYTE $0x4b
 	BYTE $0xa4
 	BYTE $0x2f
 	BYTE $0x00
+	BYTE $0x28
 	BYTE $0x00
 	BYTE $0x00
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xa2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0xac
-	BYTE $0x2f
-	BYTE $0x00
-	BYTE $0x04
-	BYTE $0x00
-	BYTE $0x00
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
 	BYTE $0x5c
 	BYTE $0xd5
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-	ADDQ $0x00001800, DI
-	ADDQ $0x00001000, SI
-	DECQ CX
-	JNZ  two_block
-
-two_done:
-	MOVQ  three+48(FP), CX
-	TESTQ CX, CX
-	JZ    three_done
-
-three_block:
-	VPXORD     Z0, Z0, Z0
-	VADDPS     Z0, Z0, Z0
-	TESTQ      DX, DX
-	JZ         three_multiply
-	VMOVUPS    (BX), Z1
-	VMOVUPS    64(BX), Z2
-	PREFETCHT0 (R9)(R8*8)
-	PREFETCHT0 64(R9)(R8*8)
-	VMOVUPS.Z  (R9), K3, Z3
-	VADDPS     Z3, Z1, Z3
-	VMOVUPS    Z3, K1, (R9)
-	VMOVUPS.Z  64(R9), K4, Z1
-	VADDPS     Z1, Z2, Z1
-	VMOVUPS    Z1, K2, 64(R9)
-	ADDQ       $0x00000080, BX
-	ADDQ       R8, R9
-	DECQ       DX
-	JZ         three_multiply
-	VMOVUPS    (BX), Z1
-	VMOVUPS    64(BX), Z2
-	PREFETCHT0 (R9)(R8*8)
-	PREFETCHT0 64(R9)(R8*8)
-	VMOVUPS.Z  (R9), K3, Z3
-	VADDPS     Z3, Z1, Z3
-	VMOVUPS    Z3, K1, (R9)
-	VMOVUPS.Z  64(R9), K4, Z1
-	VADDPS     Z1, Z2, Z1
-	VMOVUPS    Z1, K2, 64(R9)
-	ADDQ       $0x00000080, BX
-	ADDQ       R8, R9
-	DECQ       DX
-
-three_multiply:
-	CMPQ       R12, R15
-	JAE        three_asked0
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-three_asked0:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x10
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x14
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xb4
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xbc
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x04
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        three_asked1
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-three_asked1:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x08
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x0c
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        three_asked2
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-three_asked2:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xb4
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x08
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xbc
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x0c
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        three_asked3
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-three_asked3:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xa4
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xac
-	BYTE       $0x2f
-	BYTE       $0x00
-	BYTE       $0x04
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        three_asked4
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-three_asked4:
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xb4
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x10
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xa2
-	BYTE       $0x7b
-	BYTE       $0x4b
-	BYTE       $0xbc
-	BYTE       $0x2e
-	BYTE       $0x00
-	BYTE       $0x14
-	BYTE       $0x00
-	BYTE       $0x00
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xc4
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xcc
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x4a
-	BYTE       $0x5c
-	BYTE       $0xd5
-	BYTE       $0xc4
-	BYTE       $0xe2
-	BYTE       $0x42
-	BYTE       $0x5c
-	BYTE       $0xdd
-	CMPQ       R12, R15
-	JAE        three_asked5
-	PREFETCHT1 (R12)
-	PREFETCHT1 64(R12)
-	PREFETCHT1 128(R12)
-	ADDQ       $0x000000c0, R12
-
-three_asked5:
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7b
@@ -18982,9 +18449,14 @@ three_asked5:
 	BYTE $0xb4
 	BYTE $0x2e
 	BYTE $0x00
+	BYTE $0x08
 	BYTE $0x00
 	BYTE $0x00
-	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
 	BYTE $0xc4
 	BYTE $0xa2
 	BYTE $0x7b
@@ -18992,9 +18464,390 @@ three_asked5:
 	BYTE $0xbc
 	BYTE $0x2e
 	BYTE $0x00
-	BYTE $0x04
+	BYTE $0x0c
 	BYTE $0x00
 	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xac
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x2c
+	BYTE $0x00
+	BYTE $0x00
+	ADDQ $0x00001800, DI
+	ADDQ $0x00000800, SI
+	DECQ CX
+	JNZ  one_block
+
+one_last:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         one_multiply1
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         one_multiply1
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+
+one_multiply1:
+	CMPQ       R12, R15
+	JAE        one_asked1_0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+one_asked1_0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        one_asked1_1
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+one_asked1_1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        one_asked1_2
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+one_asked1_2:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	ADDQ $0x00001800, DI
+	ADDQ $0x00000800, SI
+
+one_done:
+	MOVQ  two+40(FP), CX
+	TESTQ CX, CX
+	JZ    two_done
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xa4
+	BYTE  $0x2f
+	BYTE  $0x00
+	BYTE  $0x10
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xb4
+	BYTE  $0x2e
+	BYTE  $0x00
+	BYTE  $0x08
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xbc
+	BYTE  $0x2e
+	BYTE  $0x00
+	BYTE  $0x0c
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xac
+	BYTE  $0x2f
+	BYTE  $0x00
+	BYTE  $0x14
+	BYTE  $0x00
+	BYTE  $0x00
+	DECQ  CX
+	JZ    two_last
+
+two_block:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         two_multiply0
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         two_multiply0
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+
+two_multiply0:
+	CMPQ       R12, R15
+	JAE        two_asked0_0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked0_0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        two_asked0_1
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked0_1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        two_asked0_2
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked0_2:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
@@ -19006,6 +18859,224 @@ three_asked5:
 	BYTE $0x5c
 	BYTE $0xcc
 	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xa4
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x28
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xb4
+	BYTE $0x2e
+	BYTE $0x00
+	BYTE $0x18
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x2e
+	BYTE $0x00
+	BYTE $0x1c
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xac
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x2c
+	BYTE $0x00
+	BYTE $0x00
+	ADDQ $0x00001800, DI
+	ADDQ $0x00001000, SI
+	DECQ CX
+	JNZ  two_block
+
+two_last:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         two_multiply1
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         two_multiply1
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+
+two_multiply1:
+	CMPQ       R12, R15
+	JAE        two_asked1_0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked1_0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        two_asked1_1
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked1_1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        two_asked1_2
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+two_asked1_2:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
 	BYTE $0x5c
@@ -19014,11 +19085,713 @@ three_asked5:
 	BYTE $0xe2
 	BYTE $0x42
 	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
 	BYTE $0xdd
+	ADDQ $0x00001800, DI
+	ADDQ $0x00001000, SI
+
+two_done:
+	MOVQ  three+48(FP), CX
+	TESTQ CX, CX
+	JZ    three_done
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xa4
+	BYTE  $0x2f
+	BYTE  $0x00
+	BYTE  $0x10
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xb4
+	BYTE  $0x2e
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xbc
+	BYTE  $0x2e
+	BYTE  $0x00
+	BYTE  $0x04
+	BYTE  $0x00
+	BYTE  $0x00
+	BYTE  $0xc4
+	BYTE  $0xa2
+	BYTE  $0x7b
+	BYTE  $0x4b
+	BYTE  $0xac
+	BYTE  $0x2f
+	BYTE  $0x00
+	BYTE  $0x14
+	BYTE  $0x00
+	BYTE  $0x00
+	DECQ  CX
+	JZ    three_last
+
+three_block:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         three_multiply0
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         three_multiply0
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+
+three_multiply0:
+	CMPQ       R12, R15
+	JAE        three_asked0_0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked0_0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked0_1
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked0_1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked0_2
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked0_2:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked0_3
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked0_3:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked0_4
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked0_4:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked0_5
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked0_5:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xa4
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x28
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xb4
+	BYTE $0x2e
+	BYTE $0x00
+	BYTE $0x18
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xbc
+	BYTE $0x2e
+	BYTE $0x00
+	BYTE $0x1c
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0xc4
+	BYTE $0xa2
+	BYTE $0x7b
+	BYTE $0x4b
+	BYTE $0xac
+	BYTE $0x2f
+	BYTE $0x00
+	BYTE $0x2c
+	BYTE $0x00
+	BYTE $0x00
 	ADDQ $0x00001800, DI
 	ADDQ $0x00001800, SI
 	DECQ CX
 	JNZ  three_block
+
+three_last:
+	VPXORD     Z0, Z0, Z0
+	VADDPS     Z0, Z0, Z0
+	TESTQ      DX, DX
+	JZ         three_multiply1
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+	JZ         three_multiply1
+	VMOVUPS    (BX), Z1
+	VMOVUPS    64(BX), Z2
+	PREFETCHT0 (R9)(R8*8)
+	PREFETCHT0 64(R9)(R8*8)
+	VMOVUPS.Z  (R9), K3, Z3
+	VADDPS     Z3, Z1, Z3
+	VMOVUPS    Z3, K1, (R9)
+	VMOVUPS.Z  64(R9), K4, Z1
+	VADDPS     Z1, Z2, Z1
+	VMOVUPS    Z1, K2, 64(R9)
+	ADDQ       $0x00000080, BX
+	ADDQ       R8, R9
+	DECQ       DX
+
+three_multiply1:
+	CMPQ       R12, R15
+	JAE        three_asked1_0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked1_0:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked1_1
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked1_1:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x08
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x0c
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked1_2
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked1_2:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xa4
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xac
+	BYTE       $0x2f
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked1_3
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked1_3:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x10
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x14
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked1_4
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked1_4:
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xb4
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0x00
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	BYTE       $0xc4
+	BYTE       $0xa2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0xbc
+	BYTE       $0x2e
+	BYTE       $0x00
+	BYTE       $0x04
+	BYTE       $0x00
+	BYTE       $0x00
+	CMPQ       R12, R15
+	JAE        three_asked1_5
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	ADDQ       $0x000000c0, R12
+
+three_asked1_5:
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xc4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x4a
+	BYTE $0x5c
+	BYTE $0xd5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xcc
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x42
+	BYTE $0x5c
+	BYTE $0xdd
+	ADDQ $0x00001800, DI
+	ADDQ $0x00001800, SI
 
 three_done:
 	TESTQ DX, DX

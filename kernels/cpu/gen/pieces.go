@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
@@ -85,7 +86,7 @@ func splitHalf(a VecVirtual, shared [][2]int, upper, round Register, place func(
 var (
 	leftShared    = [][2]int{{0, 1}, {1, 0}, {2, 0}}
 	rightShared   = [][2]int{{0, 1}, {0, 2}}
-	sharedProduct = [][2]int{{2, 1}, {1, 0}, {0, 0}}
+	sharedProduct = []pair{{2, 1}, {1, 0}, {0, 0}}
 )
 
 // splitConstants returns what split takes.
@@ -210,9 +211,9 @@ func multiplyPieces() {
 	for t := range 4 {
 		clearTile(sumTiles + t)
 	}
-	p.blocks("one", 1, [][2]int{{2, 0}, {1, 0}, {0, 0}})
+	p.blocks("one", 1, []pair{{2, 0}, {1, 0}, {0, 0}})
 	p.blocks("two", 2, sharedProduct)
-	p.blocks("three", 3, [][2]int{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}})
+	p.blocks("three", 3, []pair{{2, 0}, {1, 0}, {1, 1}, {0, 1}, {0, 2}, {0, 0}})
 	p.finish("last")
 	CMPQ(p.m, place("m"))
 	JNE(LabelRef("down"))
@@ -271,13 +272,94 @@ func (p *unitLoop) setMasks() {
 	}
 }
 
-// blocks multiplies pairs of pieces of so many blocks.
-func (p *unitLoop) blocks(count string, pieces int, pairs [][2]int) {
+// blocks multiplies pairs of pieces of so many blocks. The tiles of the next pair, of the next block at
+// last, are loaded one by one as soon as they are free, while others are multiplied.
+func (p *unitLoop) blocks(count string, pieces int, pairs []pair) {
 	label := func(name string) string { return count + "_" + name }
 	Load(Param(count), p.count)
 	TESTQ(p.count, p.count)
 	JZ(LabelRef(label("done")))
+	for _, t := range pairs[0].tiles() {
+		p.load(t)
+	}
+	on := func(place int, pairs []pair) {
+		p.aside(func(name string) string { return label(fmt.Sprint(name, place)) })
+		for n, pair := range pairs[:len(pairs)-1] {
+			asked := label(fmt.Sprintf("asked%d_%d", place, n))
+			CMPQ(p.ahead, p.asked)
+			JAE(LabelRef(asked))
+			for i := range asks {
+				PREFETCHT1(Mem{Base: p.ahead, Disp: i * lineBytes})
+			}
+			ADDQ(U32(asks*lineBytes), p.ahead)
+			Label(asked)
+			p.multiply(pair, pairs[n+1])
+		}
+		ADDQ(U32(3*pieceBytes), p.left)
+		ADDQ(U32(uint32(pieces*pieceBytes)), p.right)
+	}
+	DECQ(p.count)
+	JZ(LabelRef(label("last")))
 	Label(label("block"))
+	on(0, append(slices.Clip(pairs), pairs[0].later(3, pieces)))
+	DECQ(p.count)
+	JNZ(LabelRef(label("block")))
+	Label(label("last"))
+	on(1, append(slices.Clip(pairs), pairs[len(pairs)-1]))
+	Label(label("done"))
+}
+
+// pair is one piece of the left factor and one of the right, counted from a block's first.
+type pair struct{ left, right int }
+
+// later is the same pair of the next block.
+func (x pair) later(left, right int) pair { return pair{x.left + left, x.right + right} }
+
+// input is the upper or lower half of a left piece, or the former or latter of a right one.
+type input struct {
+	right       bool
+	half, piece int
+}
+
+// tiles returns what is loaded for a pair.
+func (x pair) tiles() []input {
+	return []input{{false, 0, x.left}, {true, 0, x.right}, {true, 1, x.right}, {false, 1, x.left}}
+}
+
+// load loads an input into its tile.
+func (p *unitLoop) load(t input) {
+	tile, from := leftTiles, p.left
+	if t.right {
+		tile, from = rightTiles, p.right
+	}
+	loadTile(tile+t.half, memory(from, p.line, t.piece*pieceBytes+t.half*tileBytes))
+}
+
+// multiply multiplies the four tiles of a pair, and loads those that the next one needs. What
+// stays for it is used in turn, so that the others are free soon.
+func (p *unitLoop) multiply(now, next pair) {
+	order := [][2]int{{0, 0}, {0, 1}, {1, 0}, {1, 1}} // halves of left and right
+	if now.left == next.left {
+		order = [][2]int{{0, 0}, {1, 0}, {0, 1}, {1, 1}}
+	}
+	there := now.tiles()
+	for n, o := range order {
+		multiplyTiles(sumTiles+2*o[0]+o[1], leftTiles+o[0], rightTiles+o[1])
+		for i, t := range next.tiles() {
+			side := 0
+			if t.right {
+				side = 1
+			}
+			free := !slices.ContainsFunc(order[n+1:], func(later [2]int) bool { return later[side] == t.half })
+			if free && o[side] == t.half && there[i] != t {
+				p.load(t)
+			}
+		}
+	}
+}
+
+// aside does what goes on beside a block's products.
+func (p *unitLoop) aside(label func(name string) string) {
 	// The vectors' unit goes to sleep without work, and to wake it for the sums, which it
 	// stores, would take a thousand cycles.
 	VPXORD(Z0, Z0, Z0)
@@ -288,34 +370,6 @@ func (p *unitLoop) blocks(count string, pieces int, pairs [][2]int) {
 	JZ(LabelRef(label("multiply")))
 	p.row()
 	Label(label("multiply"))
-	there := [2]int{-1, -1}
-	for n, pair := range pairs {
-		asked := label(fmt.Sprint("asked", n))
-		CMPQ(p.ahead, p.asked)
-		JAE(LabelRef(asked))
-		for i := range asks {
-			PREFETCHT1(Mem{Base: p.ahead, Disp: i * lineBytes})
-		}
-		ADDQ(U32(asks*lineBytes), p.ahead)
-		Label(asked)
-		for i, f := range []struct {
-			tiles int
-			at    Physical
-		}{{leftTiles, p.left}, {rightTiles, p.right}} {
-			for t := 0; t < 2 && pair[i] != there[i]; t++ {
-				loadTile(f.tiles+t, memory(f.at, p.line, pair[i]*pieceBytes+t*tileBytes))
-			}
-		}
-		for t := range 4 {
-			multiplyTiles(sumTiles+t, leftTiles+t/2, rightTiles+t%2)
-		}
-		there = pair
-	}
-	ADDQ(U32(3*pieceBytes), p.left)
-	ADDQ(U32(uint32(pieces*pieceBytes)), p.right)
-	DECQ(p.count)
-	JNZ(LabelRef(label("block")))
-	Label(label("done"))
 }
 
 // finish takes what rows are left to C.
