@@ -96,6 +96,7 @@ func withPieces(v vectors) vectors {
 		splitRow:     amxSplitRow,
 		splitHalfRow: amxSplitHalfRow,
 		splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 2: amxSplitHalfColumns, 3: amxSplitColumns},
+		joinColumns:  amxJoinColumns,
 		multiply:     amxMultiply,
 	}
 	v.peak = func(rounds int) float64 {

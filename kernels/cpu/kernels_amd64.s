@@ -18180,6 +18180,41 @@ line:
 	VZEROUPPER
 	RET
 
+// func amxJoinColumns(dst *float32, src *byte, row int, later int, blocks int, apart int)
+// Requires: AVX, AVX512F
+TEXT ·amxJoinColumns(SB), NOSPLIT|NOFRAME, $0-48
+	MOVQ    dst+0(FP), AX
+	MOVQ    src+8(FP), CX
+	MOVQ    row+16(FP), DX
+	MOVQ    blocks+32(FP), BX
+	MOVQ    apart+40(FP), SI
+	MOVQ    later+24(FP), DI
+	SHLQ    $0x01, DX
+	SHLQ    $0x01, DI
+	SHLQ    $0x01, SI
+	VMOVUPS word_ffff0000<>+0(SB), Z0
+	VMOVUPS word_00008000<>+0(SB), Z0
+
+block:
+	MOVQ $0x00000010, R8
+
+line:
+	VPMOVZXWD (CX), Z0
+	VPMOVZXWD (CX)(DI*1), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VPORD     Z1, Z0, Z0
+	VMOVUPS   Z0, (AX)
+	ADDQ      DX, CX
+	ADDQ      $0x40, AX
+	DECQ      R8
+	JNZ       line
+	ADDQ      SI, CX
+	ADDQ      $0x00000400, AX
+	DECQ      BX
+	JNZ       block
+	VZEROUPPER
+	RET
+
 // func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, apart int, sums *float32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, BMI2, CMOV, MMX+
 TEXT ·amxMultiply(SB), NOSPLIT|NOFRAME, $0-89

@@ -304,6 +304,9 @@ func amxSplitHalfColumns(dst *float32, src *float32, row int, later int, blocks 
 // amxSplitColumn is pieceVectors.splitColumns for as many pieces.
 func amxSplitColumn(dst *float32, src *float32, row int, later int, blocks int, apart int)
 
+// amxJoinColumns is pieceVectors.joinColumns.
+func amxJoinColumns(dst *float32, src *byte, row int, later int, blocks int, apart int)
+
 // amxMultiply is pieceVectors.multiply.
 func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, apart int, sums *float32, c *float32, ldc int, add bool)
 

@@ -59,6 +59,8 @@ type pieceVectors struct {
 	// i-th line has sixteen elements from i·row on, and those that lie later elements behind them, or
 	// where there are two pieces, another of the same; blocks lie apart elements behind each other.
 	splitColumns [mostPieces + 1]func(dst, src *float32, row, later, blocks, apart int)
+	// joinColumns is splitColumns for elements that are bfloat16, and so are one piece.
+	joinColumns func(dst *float32, src *byte, row, later, blocks, apart int)
 	// multiply computes m rows by n columns, plus the old ones where add is set: sums of blocks
 	// whose right factors have one piece, then of those that have two, and three. Panels of
 	// the right factor lie apart elements behind each other. It takes sumWords of
@@ -214,9 +216,12 @@ func (x *pieced) packRight(w *worker, dst []float32, apart int, spare []float32,
 // packBlocks packs n blocks of a panel, from depth p on.
 func (x *pieced) packBlocks(w *worker, dst, spare []float32, t *term, p, n, j, count int) {
 	depth := min(n*blockDepth, t.depth-p)
-	if count == panelCols && depth == n*blockDepth && t.right.alongAsStored() {
-		x.splitInPlace(dst, &t.right, j, p, n)
-		return
+	if f := &t.right; count == panelCols && depth == n*blockDepth && f.along && f.scale == 1 {
+		switch f.dtype {
+		case kernels.F32, kernels.BF16:
+			x.splitInPlace(dst, f, j, p, n)
+			return
+		}
 	}
 	for b := 0; b < n; b += spareBlocks {
 		blocks, d := min(spareBlocks, n-b), dst[b*t.pieces*pieceWords:]
@@ -233,11 +238,16 @@ func (x *pieced) packBlocks(w *worker, dst, spare []float32, t *term, p, n, j, c
 	}
 }
 
-// splitInPlace is packBlocks for whole blocks of weights that need no copy.
+// splitInPlace is packBlocks for whole blocks of weights that need no copy, in float32 or bfloat16. They
+// may be at any address: only assembly takes them for float32.
 func (x *pieced) splitInPlace(dst []float32, f *factor, j, p, blocks int) {
 	for half := range panelCols / tileCols {
-		src := (*float32)(unsafe.Pointer(&f.at(p, j+half*tileCols)[0])) // at any alignment, for assembly alone
-		x.v.pieces.splitColumns[mostPieces](&dst[half*pieceWords/2], src, f.stride, tileCols*f.stride, blocks, tileCols*f.stride)
+		lines, src, later := &dst[half*pieceWords/2], &f.at(p, j+half*tileCols)[0], tileCols*f.stride
+		if f.dtype == kernels.BF16 {
+			x.v.pieces.joinColumns(lines, src, f.stride, later, blocks, later)
+			continue
+		}
+		x.v.pieces.splitColumns[mostPieces](lines, (*float32)(unsafe.Pointer(src)), f.stride, later, blocks, later)
 	}
 }
 

@@ -65,7 +65,8 @@ var goPieces = pieceVectors{
 			goSplitColumns(3, dst, src, row, later, blocks, apart)
 		},
 	},
-	multiply: goMultiplyPieces,
+	joinColumns: goJoinColumns,
+	multiply:    goMultiplyPieces,
 }
 
 func goSplitColumns(pieces int, dst, src *float32, row, later, blocks, apart int) {
@@ -80,6 +81,19 @@ func goSplitColumns(pieces int, dst, src *float32, row, later, blocks, apart int
 				} else {
 					splitInto(to, *x, *at(x, later), pieces)
 				}
+			}
+		}
+	}
+}
+
+func goJoinColumns(dst *float32, src *byte, row, later, blocks, apart int) {
+	at := func(i int) float32 { return bf16At(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(src), 2*i)), 2)) }
+	for block := range blocks {
+		for line := range lineWords {
+			for i := range tileCols {
+				x := block*(tileCols*row+apart) + line*row + i
+				to := (*float32)(unsafe.Add(unsafe.Pointer(dst), 4*(block*pieceWords+line*lineWords+i)))
+				splitInto(unsafe.Slice(to, 1), at(x), at(x+later), 1)
 			}
 		}
 	}
@@ -175,6 +189,11 @@ func TestPieces(t *testing.T) {
 		}
 		checkOn(t, piecing(), fmt.Sprint("product ", s, d), op, 5e-6)
 	}
+	for _, d := range types { // whole blocks of rows as they are stored, and not whole ones
+		checkOn(t, piecing(), fmt.Sprint("transposed ", d), &kernels.Product{Out: m.f("Out", 40, 150), Terms: []kernels.Term{
+			{X: m.f("X", 40, 100), W: m.w(d, 100, 150), Transposed: true, Scale: 1},
+		}}, 5e-6)
+	}
 	for _, s := range [][3]int{{64, 64, 64}, {70, 131, 33}, {390, 65, 1100}} {
 		checkOn(t, piecing(), fmt.Sprint("weight gradient ", s),
 			&kernels.WeightGrad{DY: m.f("DY", s[2], s[0]), X: m.f("X", s[2], s[1]), DW: m.f("DW", s[0], s[1]), Scale: 0.7}, 5e-6)
@@ -244,6 +263,12 @@ func TestSplit(t *testing.T) {
 			if !sameBits(got, half(&goPieces)) {
 				t.Errorf("%s: splits half rows of %d in another way", v.name, n)
 			}
+		}
+		joined := func(p *pieceVectors) []float32 {
+			return split(x, func(dst, src *float32) { p.joinColumns(dst, (*byte)(unsafe.Pointer(src)), 2, 43, 2, 5) })
+		}
+		if !sameBits(joined(v.pieces), joined(&goPieces)) {
+			t.Errorf("%s: joins columns in another way", v.name)
 		}
 		for _, pieces := range []int{1, sharedPieces, mostPieces} {
 			columns := func(p *pieceVectors) []float32 {

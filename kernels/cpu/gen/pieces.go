@@ -34,9 +34,10 @@ func pieces() {
 	half := func(src, _ Mem, upper, round Register, place func(int) Mem) {
 		splitHalf(isa.set(src), rightShared, upper, round, place)
 	}
-	splitColumns("SplitColumns", 3, whole(3))
-	splitColumns("SplitHalfColumns", len(rightShared), half)
-	splitColumns("SplitColumn", 1, whole(1))
+	splitColumns("SplitColumns", "splitColumns for as many pieces", 4, 3, whole(3))
+	splitColumns("SplitHalfColumns", "splitColumns for as many pieces", 4, len(rightShared), half)
+	splitColumns("SplitColumn", "splitColumns for as many pieces", 4, 1, whole(1))
+	splitColumns("JoinColumns", "joinColumns", 2, 1, join)
 	multiplyPieces()
 	peakPieces()
 }
@@ -148,15 +149,27 @@ func splitHalfRow() {
 // lineWriter writes lines of the elements at two places.
 type lineWriter func(src, later Mem, upper, round Register, place func(line int) Mem)
 
+// join writes the one piece of elements that are bfloat16.
+func join(src, later Mem, _, _ Register, place func(line int) Mem) {
+	lo, hi := ZMM(), ZMM()
+	VPMOVZXWD(src, lo)
+	VPMOVZXWD(later, hi)
+	VPSLLD(Imm(16), hi, hi)
+	VPORD(hi, lo, lo)
+	VMOVUPS(lo, place(0))
+}
+
 // splitColumns writes half of the lines of each block of a factor whose lines lie across, n for the
-// elements of a row and of one that is later: rows follow each other in blocks of sixteen.
-func splitColumns(name string, n int, write lineWriter) {
-	declare(name, "func(dst, src *float32, row, later, blocks, apart int)", "pieceVectors.splitColumns for as many pieces")
+// elements, of so many bytes, of a row and of one that is later: rows follow each other in blocks
+// of sixteen.
+func splitColumns(name, field string, size, n int, write lineWriter) {
+	types := map[int]string{2: "dst *float32, src *byte", 4: "dst, src *float32"}
+	declare(name, "func("+types[size]+", row, later, blocks, apart int)", "pieceVectors."+field)
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	row, blocks, apart := Load(Param("row"), GP64()), Load(Param("blocks"), GP64()), Load(Param("apart"), GP64())
 	later, lines := Load(Param("later"), GP64()), GP64()
 	for _, r := range []Register{row, later, apart} {
-		SHLQ(Imm(2), r)
+		SHLQ(Imm(uint64(size/2)), r)
 	}
 	upper, round := splitConstants()
 	Label("block")
