@@ -97,6 +97,7 @@ func withPieces(v vectors) vectors {
 		splitHalfRow: amxSplitHalfRow,
 		splitColumns: [...]func(dst, src *float32, row, later, blocks, apart int){1: amxSplitColumn, 2: amxSplitHalfColumns, 3: amxSplitColumns},
 		joinColumns:  amxJoinColumns,
+		splitAcross:  perType(amxSplitAcrossF32, amxSplitAcrossF16, amxSplitAcrossBF16),
 		multiply:     amxMultiply,
 	}
 	v.peak = func(rounds int) float64 {

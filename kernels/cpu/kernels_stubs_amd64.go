@@ -307,6 +307,15 @@ func amxSplitColumn(dst *float32, src *float32, row int, later int, blocks int, 
 // amxJoinColumns is pieceVectors.joinColumns.
 func amxJoinColumns(dst *float32, src *byte, row int, later int, blocks int, apart int)
 
+// amxSplitAcrossF32 is pieceVectors.splitAcross.
+func amxSplitAcrossF32(dst *float32, src *byte, stride int, blocks int)
+
+// amxSplitAcrossF16 is pieceVectors.splitAcross.
+func amxSplitAcrossF16(dst *float32, src *byte, stride int, blocks int)
+
+// amxSplitAcrossBF16 is pieceVectors.splitAcross.
+func amxSplitAcrossBF16(dst *float32, src *byte, stride int, blocks int)
+
 // amxMultiply is pieceVectors.multiply.
 func amxMultiply(m int, n int, left *float32, right *float32, one int, two int, three int, apart int, sums *float32, c *float32, ldc int, add bool)
 

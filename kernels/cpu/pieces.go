@@ -61,6 +61,9 @@ type pieceVectors struct {
 	splitColumns [mostPieces + 1]func(dst, src *float32, row, later, blocks, apart int)
 	// joinColumns is splitColumns for elements that are bfloat16, and so are one piece.
 	joinColumns func(dst *float32, src *byte, row, later, blocks, apart int)
+	// splitAcross packs half of the lines of so many blocks, whose depths lie along sixteen rows, stride
+	// bytes apart: BF16 in one piece, F32 and F16 in three.
+	splitAcross [kernels.BF16 + 1]func(dst *float32, src *byte, stride, blocks int)
 	// multiply computes m rows by n columns, plus the old ones where add is set: sums of blocks
 	// whose right factors have one piece, then of those that have two, and three. Panels of
 	// the right factor lie apart elements behind each other. It takes sumWords of
@@ -215,40 +218,44 @@ func (x *pieced) packRight(w *worker, dst []float32, apart int, spare []float32,
 
 // packBlocks packs n blocks of a panel, from depth p on.
 func (x *pieced) packBlocks(w *worker, dst, spare []float32, t *term, p, n, j, count int) {
-	depth := min(n*blockDepth, t.depth-p)
-	if f := &t.right; count == panelCols && depth == n*blockDepth && f.along && f.scale == 1 {
-		switch f.dtype {
-		case kernels.F32, kernels.BF16:
-			x.splitInPlace(dst, f, j, p, n)
-			return
-		}
-	}
-	for b := 0; b < n; b += spareBlocks {
-		blocks, d := min(spareBlocks, n-b), dst[b*t.pieces*pieceWords:]
-		k, panel := min(blocks*blockDepth, depth-b*blockDepth), blocks*blockDepth*tileCols
-		packRight(w, x.v, spare, panel, t.right, j, count, p+b*blockDepth, k)
-		for half := range panelCols / tileCols {
-			d, s := d[half*pieceWords/2:], spare[half*panel:][:panel]
-			if half*tileCols >= count {
-				clear(s)
+	for end := p + n*blockDepth; p < end; p += spareBlocks * blockDepth {
+		blocks := min(spareBlocks, (end-p)/blockDepth)
+		k, panel := min(blocks*blockDepth, t.depth-p), blocks*blockDepth*tileCols
+		whole := count == panelCols && k == blocks*blockDepth
+		if !whole || !x.splitStored(dst, &t.right, j, p, blocks) {
+			packRight(w, x.v, spare, panel, t.right, j, count, p, k)
+			for half := range panelCols / tileCols {
+				s := spare[half*panel:][:panel]
+				if half*tileCols >= count {
+					clear(s)
+				}
+				clear(s[k*tileCols:])
+				x.v.pieces.splitColumns[t.pieces](&dst[half*pieceWords/2], &s[0], tileCols, halfBlock, blocks, halfBlock)
 			}
-			clear(s[k*tileCols:])
-			x.v.pieces.splitColumns[t.pieces](&d[0], &s[0], tileCols, halfBlock, blocks, halfBlock)
 		}
+		dst = dst[blocks*t.pieces*pieceWords:]
 	}
 }
 
-// splitInPlace is packBlocks for whole blocks of weights that need no copy, in float32 or bfloat16. They
-// may be at any address: only assembly takes them for float32.
-func (x *pieced) splitInPlace(dst []float32, f *factor, j, p, blocks int) {
-	for half := range panelCols / tileCols {
-		lines, src, later := &dst[half*pieceWords/2], &f.at(p, j+half*tileCols)[0], tileCols*f.stride
-		if f.dtype == kernels.BF16 {
-			x.v.pieces.joinColumns(lines, src, f.stride, later, blocks, later)
-			continue
-		}
-		x.v.pieces.splitColumns[mostPieces](lines, (*float32)(unsafe.Pointer(src)), f.stride, later, blocks, later)
+// splitStored is packBlocks for whole blocks of weights that need no copy, and says whether these are
+// such. They may be at any address: only assembly takes them for float32.
+func (x *pieced) splitStored(dst []float32, f *factor, j, p, blocks int) bool {
+	v := x.v.pieces
+	if f.scale != 1 || f.dtype > kernels.BF16 || v.splitAcross[f.dtype] == nil || f.along && f.dtype == kernels.F16 {
+		return false
 	}
+	for half := range panelCols / tileCols {
+		lines, i, later := &dst[half*pieceWords/2], j+half*tileCols, tileCols*f.stride
+		switch {
+		case !f.along:
+			v.splitAcross[f.dtype](lines, &f.at(i, p)[0], f.stride*f.dtype.Size(), blocks)
+		case f.dtype == kernels.BF16:
+			v.joinColumns(lines, &f.at(p, i)[0], f.stride, later, blocks, later)
+		default:
+			v.splitColumns[mostPieces](lines, (*float32)(unsafe.Pointer(&f.at(p, i)[0])), f.stride, later, blocks, later)
+		}
+	}
+	return true
 }
 
 // multiply computes m rows by n columns: blocks b to b+k of panels that lie apart elements

@@ -66,6 +66,7 @@ var goPieces = pieceVectors{
 		},
 	},
 	joinColumns: goJoinColumns,
+	splitAcross: perType(goSplitAcross(f32At, 4, mostPieces), goSplitAcross(f16At, 2, mostPieces), goSplitAcross(bf16At, 2, 1)),
 	multiply:    goMultiplyPieces,
 }
 
@@ -94,6 +95,20 @@ func goJoinColumns(dst *float32, src *byte, row, later, blocks, apart int) {
 				x := block*(tileCols*row+apart) + line*row + i
 				to := (*float32)(unsafe.Add(unsafe.Pointer(dst), 4*(block*pieceWords+line*lineWords+i)))
 				splitInto(unsafe.Slice(to, 1), at(x), at(x+later), 1)
+			}
+		}
+	}
+}
+
+func goSplitAcross(at func(b []byte) float32, size, pieces int) func(dst *float32, src *byte, stride, blocks int) {
+	return func(dst *float32, src *byte, stride, blocks int) {
+		from, to := unsafe.Slice(src, tileCols*stride), unsafe.Slice(dst, blocks*pieces*pieceWords)
+		for block := range blocks {
+			for line := range lineWords {
+				for i := range tileCols {
+					x := from[i*stride+(block*blockDepth+line)*size:]
+					splitInto(to[block*pieces*pieceWords+line*lineWords+i:], at(x), at(x[lineWords*size:]), pieces)
+				}
 			}
 		}
 	}
@@ -269,6 +284,21 @@ func TestSplit(t *testing.T) {
 		}
 		if !sameBits(joined(v.pieces), joined(&goPieces)) {
 			t.Errorf("%s: joins columns in another way", v.name)
+		}
+		stored := make([]byte, 4*tileCols*70)
+		for i := range stored {
+			stored[i] = byte(r.Uint32()) &^ (0x60 * byte(i%2)) // nothing that is not finite, or infinite, in any type
+		}
+		for d, across := range v.pieces.splitAcross {
+			if across == nil {
+				continue
+			}
+			lines := func(p *pieceVectors) []float32 {
+				return split(x, func(dst, _ *float32) { p.splitAcross[d](dst, &stored[0], kernels.DType(d).Size()*70, 2) })
+			}
+			if !sameBits(lines(v.pieces), lines(&goPieces)) {
+				t.Errorf("%s: splits rows of %v across in another way", v.name, kernels.DType(d))
+			}
 		}
 		for _, pieces := range []int{1, sharedPieces, mostPieces} {
 			columns := func(p *pieceVectors) []float32 {

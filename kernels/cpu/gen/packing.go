@@ -41,14 +41,49 @@ func across(t stored) {
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	stride, k := Load(Param("stride"), GP64()), Load(Param("k"), GP64())
 	scale := isa.scalar("scale")
-	stride3 := GP64()
+	p, r := newPanelRows(src, stride), newTransposed()
+	Label("loop")
+	// Eight depths are half a line or less: every other time they ask for the other rows.
+	TESTQ(U32(8), k)
+	JZ(LabelRef("lower"))
+	for i := range 8 {
+		PREFETCHT0(p.next(i))
+	}
+	JMP(LabelRef("asked"))
+	Label("lower")
+	for i := 8; i < cols; i++ {
+		PREFETCHT0(p.next(i))
+	}
+	Label("asked")
+	for first := 0; first < cols; first += isa.lanes {
+		for d, v := range transpose(t, r, func(i int) Mem { return p.row(first + i) }) {
+			VMULPS(scale, v, v)
+			VMOVUPS(v, Mem{Base: dst, Disp: 64*d + 4*first})
+		}
+	}
+	p.move(8 * t.size)
+	ADDQ(U32(512), dst)
+	SUBQ(Imm(8), k)
+	JNZ(LabelRef("loop"))
+	end()
+}
+
+// panelRows are the rows of a panel and of the next one.
+type panelRows struct {
+	bases     []Register
+	row, next func(i int) Mem
+}
+
+func newPanelRows(first, stride Register) *panelRows {
+	p, stride3, second := &panelRows{}, GP64(), GP64()
 	LEAQ(Mem{Base: stride, Index: stride, Scale: 2}, stride3)
-	panel := func(first Register) (bases []Register, row func(i int) Mem) {
-		bases = []Register{first, GP64(), GP64(), GP64()}
+	sixteen := func(first Register) func(i int) Mem {
+		bases := []Register{first, GP64(), GP64(), GP64()}
 		for i := 1; i < 4; i++ {
 			LEAQ(Mem{Base: bases[i-1], Index: stride, Scale: 4}, bases[i])
 		}
-		return bases, func(i int) Mem {
+		p.bases = append(p.bases, bases...)
+		return func(i int) Mem {
 			switch b := bases[i/4]; i % 4 {
 			case 0:
 				return Mem{Base: b}
@@ -59,45 +94,26 @@ func across(t stored) {
 			}
 		}
 	}
-	bases, row := panel(src)
-	next := GP64() // the rows of the next panel
-	LEAQ(Mem{Base: bases[3], Index: stride, Scale: 4}, next)
-	nextBases, nextRow := panel(next)
-	Label("loop")
-	// Eight depths are half a line or less: every other time they ask for the other rows.
-	TESTQ(U32(8), k)
-	JZ(LabelRef("lower"))
-	for i := range 8 {
-		PREFETCHT0(nextRow(i))
+	p.row = sixteen(first)
+	LEAQ(Mem{Base: p.bases[3], Index: stride, Scale: 4}, second)
+	p.next = sixteen(second)
+	return p
+}
+
+// move goes on by so many bytes in all rows.
+func (p *panelRows) move(n int) {
+	for _, b := range p.bases {
+		ADDQ(U32(uint32(n)), b)
 	}
-	JMP(LabelRef("asked"))
-	Label("lower")
-	for i := 8; i < cols; i++ {
-		PREFETCHT0(nextRow(i))
-	}
-	Label("asked")
-	for first := 0; first < cols; first += isa.lanes {
-		for p, v := range transpose(t, func(i int) Mem { return row(first + i) }) {
-			VMULPS(scale, v, v)
-			VMOVUPS(v, Mem{Base: dst, Disp: 64*p + 4*first})
-		}
-	}
-	for _, b := range append(bases, nextBases...) {
-		ADDQ(Imm(uint64(8*t.size)), b)
-	}
-	ADDQ(U32(512), dst)
-	SUBQ(Imm(8), k)
-	JNZ(LabelRef("loop"))
-	end()
 }
 
 // transpose loads eight elements of as many rows as a vector has lanes, and returns
 // vectors of the first ones, the second ones and so on. Within lanes of 128 bits, four
-// rows are transposed at a time. In a wide vector lie four rows, and the next four.
-func transpose(t stored, row func(i int) Mem) (out [8]VecVirtual) {
-	var r, pairs, quads [8]VecVirtual
+// rows are transposed at a time. In a wide vector lie four rows, and the next four. It loads
+// them into r: wide vectors are written by halves, for which avo keeps registers all the time.
+func transpose(t stored, r *[8]VecVirtual, row func(i int) Mem) (out [8]VecVirtual) {
+	var pairs, quads [8]VecVirtual
 	for i := range r {
-		r[i] = isa.new()
 		if !isa.wide() {
 			t.load(row(i), r[i])
 			continue
@@ -136,6 +152,14 @@ func transpose(t stored, row func(i int) Mem) (out [8]VecVirtual) {
 		}
 	}
 	return out
+}
+
+func newTransposed() *[8]VecVirtual {
+	r := &[8]VecVirtual{}
+	for i := range r {
+		r[i] = isa.new()
+	}
+	return r
 }
 
 // across6 makes panels of eight depths of six rows.

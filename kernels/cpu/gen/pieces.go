@@ -38,6 +38,9 @@ func pieces() {
 	splitColumns("SplitHalfColumns", "splitColumns for as many pieces", 4, len(rightShared), half)
 	splitColumns("SplitColumn", "splitColumns for as many pieces", 4, 1, whole(1))
 	splitColumns("JoinColumns", "joinColumns", 2, 1, join)
+	for _, t := range types {
+		splitAcross(t)
+	}
 	multiplyPieces()
 	peakPieces()
 }
@@ -182,6 +185,39 @@ func splitColumns(name, field string, size, n int, write lineWriter) {
 	JNZ(LabelRef("line"))
 	ADDQ(apart, src)
 	ADDQ(U32(uint32(n*pieceBytes-tileBytes)), dst)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	end()
+}
+
+// splitAcross transposes the elements of sixteen rows, and writes half of the lines of each block.
+func splitAcross(t stored) {
+	pieces := 3
+	if t.name == "BF16" {
+		pieces = 1
+	}
+	declare("SplitAcross"+t.name, "func(dst *float32, src *byte, stride, blocks int)", "pieceVectors.splitAcross")
+	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
+	stride, blocks := Load(Param("stride"), GP64()), Load(Param("blocks"), GP64())
+	upper, round := splitConstants()
+	p, r := newPanelRows(src, stride), newTransposed()
+	Label("block")
+	for at := 0; at < 32*t.size; at += lineBytes {
+		for i := range cols {
+			PREFETCHT0(p.next(i).Offset(at))
+		}
+	}
+	for first := 0; first < 16; first += 8 {
+		depths := func(from int) [8]VecVirtual {
+			return transpose(t, r, func(i int) Mem { return p.row(i).Offset(from * t.size) })
+		}
+		sooner, later := depths(first), depths(16+first)
+		for d := range sooner {
+			split(sooner[d], later[d], pieces, upper, round, func(i int) Mem { return Mem{Base: dst, Disp: i*pieceBytes + (first+d)*lineBytes} })
+		}
+	}
+	p.move(32 * t.size)
+	ADDQ(U32(uint32(pieces*pieceBytes)), dst)
 	DECQ(blocks)
 	JNZ(LabelRef("block"))
 	end()
