@@ -4467,7 +4467,7 @@ DATA tail_masks<>+60(SB)/4, $0x00000000
 GLOBL tail_masks<>(SB), RODATA|NOPTR, $64
 
 // func avx2Add(out []float32, a []float32, b []float32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·avx2Add(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ out_base+0(FP), AX
 	MOVQ a_base+24(FP), CX
@@ -4476,38 +4476,41 @@ TEXT ·avx2Add(SB), NOSPLIT|NOFRAME, $0-72
 	XORQ SI, SI
 
 unrolled:
-	CMPQ    BX, $0x00000020
-	JL      single
-	VMOVUPS (CX)(SI*1), Y0
-	VMOVUPS (DX)(SI*1), Y1
-	VADDPS  Y1, Y0, Y0
-	VMOVUPS Y0, (AX)(SI*1)
-	VMOVUPS 32(CX)(SI*1), Y0
-	VMOVUPS 32(DX)(SI*1), Y1
-	VADDPS  Y1, Y0, Y0
-	VMOVUPS Y0, 32(AX)(SI*1)
-	VMOVUPS 64(CX)(SI*1), Y0
-	VMOVUPS 64(DX)(SI*1), Y1
-	VADDPS  Y1, Y0, Y0
-	VMOVUPS Y0, 64(AX)(SI*1)
-	VMOVUPS 96(CX)(SI*1), Y0
-	VMOVUPS 96(DX)(SI*1), Y1
-	VADDPS  Y1, Y0, Y0
-	VMOVUPS Y0, 96(AX)(SI*1)
-	ADDQ    $0x00000080, SI
-	SUBQ    $0x00000020, BX
-	JMP     unrolled
+	CMPQ       BX, $0x00000020
+	JL         single
+	PREFETCHT0 2304(AX)(SI*1)
+	VMOVUPS    (CX)(SI*1), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VADDPS     Y1, Y0, Y0
+	VMOVUPS    Y0, (AX)(SI*1)
+	VMOVUPS    32(CX)(SI*1), Y0
+	VMOVUPS    32(DX)(SI*1), Y1
+	VADDPS     Y1, Y0, Y0
+	VMOVUPS    Y0, 32(AX)(SI*1)
+	PREFETCHT0 2368(AX)(SI*1)
+	VMOVUPS    64(CX)(SI*1), Y0
+	VMOVUPS    64(DX)(SI*1), Y1
+	VADDPS     Y1, Y0, Y0
+	VMOVUPS    Y0, 64(AX)(SI*1)
+	VMOVUPS    96(CX)(SI*1), Y0
+	VMOVUPS    96(DX)(SI*1), Y1
+	VADDPS     Y1, Y0, Y0
+	VMOVUPS    Y0, 96(AX)(SI*1)
+	ADDQ       $0x00000080, SI
+	SUBQ       $0x00000020, BX
+	JMP        unrolled
 
 single:
-	CMPQ    BX, $0x08
-	JL      rest
-	VMOVUPS (CX)(SI*1), Y0
-	VMOVUPS (DX)(SI*1), Y1
-	VADDPS  Y1, Y0, Y0
-	VMOVUPS Y0, (AX)(SI*1)
-	ADDQ    $0x20, SI
-	SUBQ    $0x08, BX
-	JMP     single
+	CMPQ       BX, $0x08
+	JL         rest
+	PREFETCHT0 2304(AX)(SI*1)
+	VMOVUPS    (CX)(SI*1), Y0
+	VMOVUPS    (DX)(SI*1), Y1
+	VADDPS     Y1, Y0, Y0
+	VMOVUPS    Y0, (AX)(SI*1)
+	ADDQ       $0x20, SI
+	SUBQ       $0x08, BX
+	JMP        single
 
 rest:
 	TESTQ      BX, BX
@@ -4525,7 +4528,7 @@ done:
 	RET
 
 // func avx2NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
-// Requires: AVX, FMA3, MMX+, SSE
+// Requires: AVX, FMA3, SSE
 TEXT ·avx2NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
@@ -4542,7 +4545,6 @@ TEXT ·avx2NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 unrolled:
 	CMPQ        SI, $0x00000020
 	JL          single
-	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y1
 	VMOVUPS     (CX)(DI*1), Y5
@@ -4557,7 +4559,6 @@ unrolled:
 	VMULPS      Y0, Y5, Y5
 	VMULPS      Y6, Y5, Y5
 	VMOVUPS     Y5, 32(AX)(DI*1)
-	PREFETCHT0  2368(BX)(DI*1)
 	VMOVUPS     64(BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y3
 	VMOVUPS     64(CX)(DI*1), Y5
@@ -4579,7 +4580,6 @@ unrolled:
 single:
 	CMPQ        SI, $0x08
 	JL          rest
-	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y1
 	VMOVUPS     (CX)(DI*1), Y5
@@ -14997,7 +14997,7 @@ done:
 	RET
 
 // func avx512Add(out []float32, a []float32, b []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512Add(SB), NOSPLIT|NOFRAME, $0-72
 	MOVQ out_base+0(FP), AX
 	MOVQ a_base+24(FP), CX
@@ -15006,38 +15006,43 @@ TEXT ·avx512Add(SB), NOSPLIT|NOFRAME, $0-72
 	XORQ SI, SI
 
 unrolled:
-	CMPQ    BX, $0x00000040
-	JL      single
-	VMOVUPS (CX)(SI*1), Z0
-	VMOVUPS (DX)(SI*1), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, (AX)(SI*1)
-	VMOVUPS 64(CX)(SI*1), Z0
-	VMOVUPS 64(DX)(SI*1), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, 64(AX)(SI*1)
-	VMOVUPS 128(CX)(SI*1), Z0
-	VMOVUPS 128(DX)(SI*1), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, 128(AX)(SI*1)
-	VMOVUPS 192(CX)(SI*1), Z0
-	VMOVUPS 192(DX)(SI*1), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, 192(AX)(SI*1)
-	ADDQ    $0x00000100, SI
-	SUBQ    $0x00000040, BX
-	JMP     unrolled
+	CMPQ       BX, $0x00000040
+	JL         single
+	PREFETCHT0 2304(AX)(SI*1)
+	VMOVUPS    (CX)(SI*1), Z0
+	VMOVUPS    (DX)(SI*1), Z1
+	VADDPS     Z1, Z0, Z0
+	VMOVUPS    Z0, (AX)(SI*1)
+	PREFETCHT0 2368(AX)(SI*1)
+	VMOVUPS    64(CX)(SI*1), Z0
+	VMOVUPS    64(DX)(SI*1), Z1
+	VADDPS     Z1, Z0, Z0
+	VMOVUPS    Z0, 64(AX)(SI*1)
+	PREFETCHT0 2432(AX)(SI*1)
+	VMOVUPS    128(CX)(SI*1), Z0
+	VMOVUPS    128(DX)(SI*1), Z1
+	VADDPS     Z1, Z0, Z0
+	VMOVUPS    Z0, 128(AX)(SI*1)
+	PREFETCHT0 2496(AX)(SI*1)
+	VMOVUPS    192(CX)(SI*1), Z0
+	VMOVUPS    192(DX)(SI*1), Z1
+	VADDPS     Z1, Z0, Z0
+	VMOVUPS    Z0, 192(AX)(SI*1)
+	ADDQ       $0x00000100, SI
+	SUBQ       $0x00000040, BX
+	JMP        unrolled
 
 single:
-	CMPQ    BX, $0x10
-	JL      rest
-	VMOVUPS (CX)(SI*1), Z0
-	VMOVUPS (DX)(SI*1), Z1
-	VADDPS  Z1, Z0, Z0
-	VMOVUPS Z0, (AX)(SI*1)
-	ADDQ    $0x40, SI
-	SUBQ    $0x10, BX
-	JMP     single
+	CMPQ       BX, $0x10
+	JL         rest
+	PREFETCHT0 2304(AX)(SI*1)
+	VMOVUPS    (CX)(SI*1), Z0
+	VMOVUPS    (DX)(SI*1), Z1
+	VADDPS     Z1, Z0, Z0
+	VMOVUPS    Z0, (AX)(SI*1)
+	ADDQ       $0x40, SI
+	SUBQ       $0x10, BX
+	JMP        single
 
 rest:
 	TESTQ     BX, BX
@@ -15055,7 +15060,7 @@ done:
 	RET
 
 // func avx512NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
-// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+, SSE
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
 TEXT ·avx512NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
@@ -15072,7 +15077,6 @@ TEXT ·avx512NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 unrolled:
 	CMPQ        SI, $0x00000040
 	JL          single
-	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z1
 	VMOVUPS     (CX)(DI*1), Z5
@@ -15080,7 +15084,6 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, (AX)(DI*1)
-	PREFETCHT0  2368(BX)(DI*1)
 	VMOVUPS     64(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z2
 	VMOVUPS     64(CX)(DI*1), Z5
@@ -15088,7 +15091,6 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, 64(AX)(DI*1)
-	PREFETCHT0  2432(BX)(DI*1)
 	VMOVUPS     128(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z3
 	VMOVUPS     128(CX)(DI*1), Z5
@@ -15096,7 +15098,6 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, 128(AX)(DI*1)
-	PREFETCHT0  2496(BX)(DI*1)
 	VMOVUPS     192(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z4
 	VMOVUPS     192(CX)(DI*1), Z5
@@ -15111,7 +15112,6 @@ unrolled:
 single:
 	CMPQ        SI, $0x10
 	JL          rest
-	PREFETCHT0  2304(BX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z1
 	VMOVUPS     (CX)(DI*1), Z5

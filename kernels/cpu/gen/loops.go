@@ -38,11 +38,16 @@ func (s *vector) load(name string) VecVirtual {
 // longer to come than what the processor asks for by itself is ahead.
 const farAhead = 2304
 
-// stream is load for rows that come from memory, one behind the other.
-func (s *vector) stream(name string) VecVirtual {
+// ask asks for what lies farAhead, a line at a time.
+func (s *vector) ask(name string) {
 	if s.mask == nil && s.offset%lineBytes == 0 {
 		PREFETCHT0(s.mem(name).Offset(farAhead))
 	}
+}
+
+// stream is load for rows that come from memory, one behind the other.
+func (s *vector) stream(name string) VecVirtual {
+	s.ask(name)
 	return s.load(name)
 }
 
