@@ -19809,7 +19809,7 @@ one_block:
 	VPXORD     Z0, Z0, Z0
 	VADDPS     Z0, Z0, Z0
 	TESTQ      DX, DX
-	JZ         one_multiply0
+	JZ         one_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -19823,7 +19823,7 @@ one_block:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
-	JZ         one_multiply0
+	JZ         one_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -19838,15 +19838,15 @@ one_block:
 	ADDQ       R8, R9
 	DECQ       DX
 
-one_multiply0:
+one_multiply:
 	CMPQ       R12, R15
-	JAE        one_asked0_0
+	JAE        one_asked0
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked0_0:
+one_asked0:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -19888,13 +19888,13 @@ one_asked0_0:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        one_asked0_1
+	JAE        one_asked1
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked0_1:
+one_asked1:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -19936,13 +19936,13 @@ one_asked0_1:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        one_asked0_2
+	JAE        one_asked2
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked0_2:
+one_asked2:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
@@ -20012,7 +20012,7 @@ one_last:
 	VPXORD     Z0, Z0, Z0
 	VADDPS     Z0, Z0, Z0
 	TESTQ      DX, DX
-	JZ         one_multiply1
+	JZ         one_multiply_of_last
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20026,7 +20026,7 @@ one_last:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
-	JZ         one_multiply1
+	JZ         one_multiply_of_last
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20041,15 +20041,15 @@ one_last:
 	ADDQ       R8, R9
 	DECQ       DX
 
-one_multiply1:
+one_multiply_of_last:
 	CMPQ       R12, R15
-	JAE        one_asked1_0
+	JAE        one_asked0_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked1_0:
+one_asked0_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20091,13 +20091,13 @@ one_asked1_0:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        one_asked1_1
+	JAE        one_asked1_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked1_1:
+one_asked1_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20139,13 +20139,13 @@ one_asked1_1:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        one_asked1_2
+	JAE        one_asked2_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-one_asked1_2:
+one_asked2_of_last:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
@@ -20220,7 +20220,7 @@ two_block:
 	VPXORD     Z0, Z0, Z0
 	VADDPS     Z0, Z0, Z0
 	TESTQ      DX, DX
-	JZ         two_multiply0
+	JZ         two_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20234,7 +20234,7 @@ two_block:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
-	JZ         two_multiply0
+	JZ         two_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20249,15 +20249,15 @@ two_block:
 	ADDQ       R8, R9
 	DECQ       DX
 
-two_multiply0:
+two_multiply:
 	CMPQ       R12, R15
-	JAE        two_asked0_0
+	JAE        two_asked0
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-two_asked0_0:
+two_asked0:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20319,13 +20319,13 @@ two_asked0_0:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        two_asked0_1
+	JAE        two_asked1
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-two_asked0_1:
+two_asked1:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20367,13 +20367,13 @@ two_asked0_1:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        two_asked0_2
+	JAE        two_asked2
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-two_asked0_2:
+two_asked2:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
@@ -20443,7 +20443,7 @@ two_last:
 	VPXORD     Z0, Z0, Z0
 	VADDPS     Z0, Z0, Z0
 	TESTQ      DX, DX
-	JZ         two_multiply1
+	JZ         two_multiply_of_last
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20457,7 +20457,7 @@ two_last:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
-	JZ         two_multiply1
+	JZ         two_multiply_of_last
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20472,15 +20472,15 @@ two_last:
 	ADDQ       R8, R9
 	DECQ       DX
 
-two_multiply1:
+two_multiply_of_last:
 	CMPQ       R12, R15
-	JAE        two_asked1_0
+	JAE        two_asked0_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-two_asked1_0:
+two_asked0_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20542,13 +20542,13 @@ two_asked1_0:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        two_asked1_1
+	JAE        two_asked1_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-two_asked1_1:
+two_asked1_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20590,13 +20590,13 @@ two_asked1_1:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        two_asked1_2
+	JAE        two_asked2_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-two_asked1_2:
+two_asked2_of_last:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
@@ -20671,7 +20671,7 @@ three_block:
 	VPXORD     Z0, Z0, Z0
 	VADDPS     Z0, Z0, Z0
 	TESTQ      DX, DX
-	JZ         three_multiply0
+	JZ         three_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20685,7 +20685,7 @@ three_block:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
-	JZ         three_multiply0
+	JZ         three_multiply
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -20700,15 +20700,15 @@ three_block:
 	ADDQ       R8, R9
 	DECQ       DX
 
-three_multiply0:
+three_multiply:
 	CMPQ       R12, R15
-	JAE        three_asked0_0
+	JAE        three_asked0
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked0_0:
+three_asked0:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20750,13 +20750,13 @@ three_asked0_0:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked0_1
+	JAE        three_asked1
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked0_1:
+three_asked1:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20798,13 +20798,13 @@ three_asked0_1:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked0_2
+	JAE        three_asked2
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked0_2:
+three_asked2:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20846,13 +20846,13 @@ three_asked0_2:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked0_3
+	JAE        three_asked3
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked0_3:
+three_asked3:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20894,13 +20894,13 @@ three_asked0_3:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked0_4
+	JAE        three_asked4
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked0_4:
+three_asked4:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -20942,13 +20942,13 @@ three_asked0_4:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked0_5
+	JAE        three_asked5
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked0_5:
+three_asked5:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a
@@ -21018,7 +21018,7 @@ three_last:
 	VPXORD     Z0, Z0, Z0
 	VADDPS     Z0, Z0, Z0
 	TESTQ      DX, DX
-	JZ         three_multiply1
+	JZ         three_multiply_of_last
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -21032,7 +21032,7 @@ three_last:
 	ADDQ       $0x00000080, BX
 	ADDQ       R8, R9
 	DECQ       DX
-	JZ         three_multiply1
+	JZ         three_multiply_of_last
 	VMOVUPS    (BX), Z1
 	VMOVUPS    64(BX), Z2
 	PREFETCHT0 (R9)(R8*8)
@@ -21047,15 +21047,15 @@ three_last:
 	ADDQ       R8, R9
 	DECQ       DX
 
-three_multiply1:
+three_multiply_of_last:
 	CMPQ       R12, R15
-	JAE        three_asked1_0
+	JAE        three_asked0_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked1_0:
+three_asked0_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -21097,13 +21097,13 @@ three_asked1_0:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked1_1
+	JAE        three_asked1_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked1_1:
+three_asked1_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -21145,13 +21145,13 @@ three_asked1_1:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked1_2
+	JAE        three_asked2_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked1_2:
+three_asked2_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -21193,13 +21193,13 @@ three_asked1_2:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked1_3
+	JAE        three_asked3_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked1_3:
+three_asked3_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -21241,13 +21241,13 @@ three_asked1_3:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked1_4
+	JAE        three_asked4_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked1_4:
+three_asked4_of_last:
 	BYTE       $0xc4
 	BYTE       $0xe2
 	BYTE       $0x4a
@@ -21289,13 +21289,13 @@ three_asked1_4:
 	BYTE       $0x00
 	BYTE       $0x00
 	CMPQ       R12, R15
-	JAE        three_asked1_5
+	JAE        three_asked5_of_last
 	PREFETCHT1 (R12)
 	PREFETCHT1 64(R12)
 	PREFETCHT1 128(R12)
 	ADDQ       $0x000000c0, R12
 
-three_asked1_5:
+three_asked5_of_last:
 	BYTE $0xc4
 	BYTE $0xe2
 	BYTE $0x4a

@@ -166,8 +166,11 @@ func join(src, later Mem, _, _ Register, place func(line int) Mem) {
 // elements, of so many bytes, of a row and of one that is later: rows follow each other in blocks
 // of sixteen.
 func splitColumns(name, field string, size, n int, write lineWriter) {
-	types := map[int]string{2: "dst *float32, src *byte", 4: "dst, src *float32"}
-	declare(name, "func("+types[size]+", row, later, blocks, apart int)", "pieceVectors."+field)
+	places := "dst, src *float32"
+	if size == 2 {
+		places = "dst *float32, src *byte"
+	}
+	declare(name, "func("+places+", row, later, blocks, apart int)", "pieceVectors."+field)
 	dst, src := Load(Param("dst"), GP64()), Load(Param("src"), GP64())
 	row, blocks, apart := Load(Param("row"), GP64()), Load(Param("blocks"), GP64()), Load(Param("apart"), GP64())
 	later, lines := Load(Param("later"), GP64()), GP64()
@@ -331,10 +334,11 @@ func (p *unitLoop) blocks(count string, pieces int, pairs []pair) {
 	for _, t := range pairs[0].tiles() {
 		p.load(t)
 	}
-	on := func(place int, pairs []pair) {
-		p.aside(func(name string) string { return label(fmt.Sprint(name, place)) })
-		for n, pair := range pairs[:len(pairs)-1] {
-			asked := label(fmt.Sprintf("asked%d_%d", place, n))
+	block := func(suffix string, next pair) {
+		p.aside(func(name string) string { return label(name + suffix) })
+		all := append(slices.Clip(pairs), next)
+		for n, pair := range pairs {
+			asked := label(fmt.Sprint("asked", n, suffix))
 			CMPQ(p.ahead, p.asked)
 			JAE(LabelRef(asked))
 			for i := range asks {
@@ -342,7 +346,7 @@ func (p *unitLoop) blocks(count string, pieces int, pairs []pair) {
 			}
 			ADDQ(U32(asks*lineBytes), p.ahead)
 			Label(asked)
-			p.multiply(pair, pairs[n+1])
+			p.multiply(pair, all[n+1])
 		}
 		ADDQ(U32(3*pieceBytes), p.left)
 		ADDQ(U32(uint32(pieces*pieceBytes)), p.right)
@@ -350,11 +354,11 @@ func (p *unitLoop) blocks(count string, pieces int, pairs []pair) {
 	DECQ(p.count)
 	JZ(LabelRef(label("last")))
 	Label(label("block"))
-	on(0, append(slices.Clip(pairs), pairs[0].later(3, pieces)))
+	block("", pairs[0].later(3, pieces))
 	DECQ(p.count)
 	JNZ(LabelRef(label("block")))
 	Label(label("last"))
-	on(1, append(slices.Clip(pairs), pairs[len(pairs)-1]))
+	block("_of_last", pairs[len(pairs)-1]) // after which nothing is loaded
 	Label(label("done"))
 }
 
@@ -364,21 +368,23 @@ type pair struct{ left, right int }
 // later is the same pair of the next block.
 func (x pair) later(left, right int) pair { return pair{x.left + left, x.right + right} }
 
-// input is the upper or lower half of a left piece, or the former or latter of a right one.
-type input struct {
-	right       bool
-	half, piece int
-}
+// input is half of a piece, of the left factor or of the right one.
+type input struct{ side, half, piece int }
+
+const (
+	leftSide = iota
+	rightSide
+)
 
 // tiles returns what is loaded for a pair.
 func (x pair) tiles() []input {
-	return []input{{false, 0, x.left}, {true, 0, x.right}, {true, 1, x.right}, {false, 1, x.left}}
+	return []input{{leftSide, 0, x.left}, {rightSide, 0, x.right}, {rightSide, 1, x.right}, {leftSide, 1, x.left}}
 }
 
 // load loads an input into its tile.
 func (p *unitLoop) load(t input) {
 	tile, from := leftTiles, p.left
-	if t.right {
+	if t.side == rightSide {
 		tile, from = rightTiles, p.right
 	}
 	loadTile(tile+t.half, memory(from, p.line, t.piece*pieceBytes+t.half*tileBytes))
@@ -387,20 +393,17 @@ func (p *unitLoop) load(t input) {
 // multiply multiplies the four tiles of a pair, and loads those that the next one needs. What
 // stays for it is used in turn, so that the others are free soon.
 func (p *unitLoop) multiply(now, next pair) {
-	order := [][2]int{{0, 0}, {0, 1}, {1, 0}, {1, 1}} // halves of left and right
+	order := [][2]int{{0, 0}, {0, 1}, {1, 0}, {1, 1}} // halves, by side
 	if now.left == next.left {
 		order = [][2]int{{0, 0}, {1, 0}, {0, 1}, {1, 1}}
 	}
 	there := now.tiles()
-	for n, o := range order {
-		multiplyTiles(sumTiles+2*o[0]+o[1], leftTiles+o[0], rightTiles+o[1])
+	for n, halves := range order {
+		left, right := halves[leftSide], halves[rightSide]
+		multiplyTiles(sumTiles+2*left+right, leftTiles+left, rightTiles+right)
 		for i, t := range next.tiles() {
-			side := 0
-			if t.right {
-				side = 1
-			}
-			free := !slices.ContainsFunc(order[n+1:], func(later [2]int) bool { return later[side] == t.half })
-			if free && o[side] == t.half && there[i] != t {
+			uses := func(halves [2]int) bool { return halves[t.side] == t.half }
+			if there[i] != t && uses(halves) && !slices.ContainsFunc(order[n+1:], uses) {
 				p.load(t)
 			}
 		}
