@@ -93,7 +93,7 @@ func attentionGradNeed(v *vectors, o *kernels.AttentionGrad) need {
 	}
 	if v.pieces != nil {
 		n.shared += 3 * h.piecesOf(v, h.shared, o.K.Rows, o.Bounds.Rows)
-		n.private += sumWords + spareWords + 2*(pieceKeys-gradKeys)*h.padded + (gradKeys/blockDepth+4*queryGroups*h.headBlocks())*leftBlock
+		n.private += sumWords + pieceSpare(h.headBlocks()) + 2*(pieceKeys-gradKeys)*h.padded + (gradKeys/blockDepth+4*queryGroups*h.headBlocks())*leftBlock
 	}
 	return n
 }

@@ -166,6 +166,9 @@ func ceil(a, b int) int { return (a + b - 1) / b }
 // portion returns where the i-th of so many nearly equal parts of n starts and ends.
 func portion(n, parts, i int) (from, end int) { return i * n / parts, (i + 1) * n / parts }
 
+// evenParts returns in how many parts of at most `most` n is cut, as many for each thread.
+func evenParts(n, most, threads int) int { return min(n, ceil(ceil(n, threads), most)*threads) }
+
 // term is one product of the sum.
 type term struct {
 	left, right factor

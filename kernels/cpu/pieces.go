@@ -36,8 +36,7 @@ const (
 	leftBlock   = mostPieces * pieceWords   // of a group of rows
 	leftCache   = 740 << 10 / 4             // of what a task packs of the left factor
 	spareBlocks = 8                         // of the right factor that are copied at a time, which the first cache holds
-	spareWords  = spareBlocks * blockDepth * panelCols
-	partPanels  = 4 // of the right factor that are packed together, at most
+	partPanels  = 4                         // of the right factor that are packed together, at most
 	partCols    = partPanels * panelCols
 	mostBlocks  = 32                          // of the depth at a time, so that few panels are read for each group
 	rightCache  = packBudget * mostPieces / 2 // of what is packed of the right factor at a time
@@ -200,7 +199,7 @@ func packAlong(w *worker, v *vectors, dst []float32, f *factor, i, m, p, k int) 
 }
 
 // packRight packs blocks b to b+n of columns j to j+count into panels that lie apart elements behind each
-// other, by way of spareWords. Where a depth is a row in memory, all panels of a block come before the
+// other, by way of pieceSpare. Where a depth is a row in memory, all panels of a block come before the
 // next block: rows lie in different pages, and the processor reads ahead only within one.
 func (x *pieced) packRight(w *worker, dst []float32, apart int, spare []float32, b, n, j, count int) {
 	x.eachBlocks(b, n, func(t *term, first, at, part int) {
@@ -279,6 +278,9 @@ func pieceCols(n, blocks int) int {
 	return min(ceil(n, panelCols), max(8, rightCache/(mostPieces*pieceWords)/blocks)) * panelCols
 }
 
+// pieceSpare is what packRight takes for so many blocks.
+func pieceSpare(blocks int) int { return min(blocks, spareBlocks) * blockDepth * panelCols }
+
 // sumWords is what multiply takes.
 const sumWords = groupRows * panelCols
 
@@ -287,7 +289,7 @@ func piecesNeed(m, n, blocks int) need {
 	depth := pieceDepth(blocks)
 	return need{
 		shared:  pieceCols(n, blocks) * blocks * mostPieces * pieceWords / panelCols,
-		private: max(sumWords+min(ceil(m, groupRows), pieceGroups(blocks))*depth*leftBlock, spareWords),
+		private: max(sumWords+min(ceil(m, groupRows), pieceGroups(blocks))*depth*leftBlock, pieceSpare(depth)),
 	}
 }
 
@@ -336,9 +338,6 @@ func equal(cuts []int, n, most, threads int) []int {
 	}
 	return append(cuts, n)
 }
-
-// evenParts returns how many ranges those are.
-func evenParts(n, most, threads int) int { return min(n, ceil(ceil(n, threads), most)*threads) }
 
 // panels returns blocks b to b+n of packed panels, from one on, and how far they lie apart. What is
 // multiplied together lies together.

@@ -53,7 +53,7 @@ func lossPiecesNeed(o *kernels.CrossEntropy, n, vocab int) need {
 	size, groups := runSize(blocks, panels), min(ceil(n, groupRows), lossGroups(blocks))
 	return need{
 		shared:  runsAtOnce(size, vocab) * size,
-		private: max(sumWords+groups*((blocks+runBlocks)*leftBlock+groupRows*runWords)+runWords, spareWords),
+		private: max(sumWords+groups*((blocks+runBlocks)*leftBlock+groupRows*runWords)+runWords, pieceSpare(max(blocks, runBlocks))),
 	}
 }
 

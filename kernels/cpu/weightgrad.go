@@ -124,7 +124,7 @@ func (t *thinGrad) run(p *pool, mem []float32) {
 	}
 	// As many for each thread, and no element depends on how many.
 	least := ceil(len(p.workers), t.parts)
-	t.tasks = min(t.blocks, ceil(ceil(t.blocks, gradBlocks), least)*least)
+	t.tasks = evenParts(t.blocks, gradBlocks, least)
 	small := t.dw.rows*t.dw.cols*t.long.rows < smallWork
 	p.either(small, t, t.parts*t.tasks)
 	if t.parts > 1 {
