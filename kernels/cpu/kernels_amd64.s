@@ -4528,7 +4528,7 @@ done:
 	RET
 
 // func avx2NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
-// Requires: AVX, FMA3, SSE
+// Requires: AVX, FMA3, MMX+, SSE
 TEXT ·avx2NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
@@ -4545,6 +4545,7 @@ TEXT ·avx2NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 unrolled:
 	CMPQ        SI, $0x00000020
 	JL          single
+	PREFETCHT0  2304(AX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y1
 	VMOVUPS     (CX)(DI*1), Y5
@@ -4559,6 +4560,7 @@ unrolled:
 	VMULPS      Y0, Y5, Y5
 	VMULPS      Y6, Y5, Y5
 	VMOVUPS     Y5, 32(AX)(DI*1)
+	PREFETCHT0  2368(AX)(DI*1)
 	VMOVUPS     64(BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y3
 	VMOVUPS     64(CX)(DI*1), Y5
@@ -4580,6 +4582,7 @@ unrolled:
 single:
 	CMPQ        SI, $0x08
 	JL          rest
+	PREFETCHT0  2304(AX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Y5
 	VFMADD231PS Y5, Y5, Y1
 	VMOVUPS     (CX)(DI*1), Y5
@@ -5839,6 +5842,8 @@ TEXT ·avx2SiLU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000018
 	JL          single
+	PREFETCHT0  2304(AX)(SI*1)
+	PREFETCHT0  2368(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVUPS     32(CX)(SI*1), Y3
@@ -5917,6 +5922,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x08
 	JL          rest
+	PREFETCHT0  2304(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVAPS     Y2, Y3
@@ -6188,6 +6194,8 @@ TEXT ·avx2GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000018
 	JL          single
+	PREFETCHT0  2304(AX)(SI*1)
+	PREFETCHT0  2368(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVUPS     32(CX)(SI*1), Y3
@@ -6278,6 +6286,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x08
 	JL          rest
+	PREFETCHT0  2304(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Y2
 	VMOVAPS     Y2, Y3
@@ -6629,6 +6638,7 @@ TEXT ·avx2GELU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ         BX, $0x00000010
 	JL           single
+	PREFETCHT0   2304(AX)(SI*1)
 	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Y2
 	VMOVUPS      32(CX)(SI*1), Y3
@@ -6714,6 +6724,7 @@ unrolled:
 single:
 	CMPQ         BX, $0x08
 	JL           rest
+	PREFETCHT0   2304(AX)(SI*1)
 	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Y2
 	VANDPS       word_7fffffff<>+0(SB), Y2, Y3
@@ -15060,7 +15071,7 @@ done:
 	RET
 
 // func avx512NormalizeSum(out []float32, x []float32, w []float32, next []float32, inv float32) float32
-// Requires: AVX, AVX512DQ, AVX512F, BMI2, SSE
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+, SSE
 TEXT ·avx512NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 	MOVQ         out_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
@@ -15077,6 +15088,7 @@ TEXT ·avx512NormalizeSum(SB), NOSPLIT|NOFRAME, $0-108
 unrolled:
 	CMPQ        SI, $0x00000040
 	JL          single
+	PREFETCHT0  2304(AX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z1
 	VMOVUPS     (CX)(DI*1), Z5
@@ -15084,6 +15096,7 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, (AX)(DI*1)
+	PREFETCHT0  2368(AX)(DI*1)
 	VMOVUPS     64(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z2
 	VMOVUPS     64(CX)(DI*1), Z5
@@ -15091,6 +15104,7 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, 64(AX)(DI*1)
+	PREFETCHT0  2432(AX)(DI*1)
 	VMOVUPS     128(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z3
 	VMOVUPS     128(CX)(DI*1), Z5
@@ -15098,6 +15112,7 @@ unrolled:
 	VMULPS      Z0, Z5, Z5
 	VMULPS      Z6, Z5, Z5
 	VMOVUPS     Z5, 128(AX)(DI*1)
+	PREFETCHT0  2496(AX)(DI*1)
 	VMOVUPS     192(BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z4
 	VMOVUPS     192(CX)(DI*1), Z5
@@ -15112,6 +15127,7 @@ unrolled:
 single:
 	CMPQ        SI, $0x10
 	JL          rest
+	PREFETCHT0  2304(AX)(DI*1)
 	VMOVUPS     (BX)(DI*1), Z5
 	VFMADD231PS Z5, Z5, Z1
 	VMOVUPS     (CX)(DI*1), Z5
@@ -16013,6 +16029,9 @@ TEXT ·avx512SiLU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000030
 	JL          single
+	PREFETCHT0  2304(AX)(SI*1)
+	PREFETCHT0  2368(AX)(SI*1)
+	PREFETCHT0  2432(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
 	PREFETCHT0  2368(CX)(SI*1)
@@ -16093,6 +16112,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x10
 	JL          rest
+	PREFETCHT0  2304(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
 	VMOVAPS     Z8, Z9
@@ -16361,6 +16381,9 @@ TEXT ·avx512GELUTanh(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ        BX, $0x00000030
 	JL          single
+	PREFETCHT0  2304(AX)(SI*1)
+	PREFETCHT0  2368(AX)(SI*1)
+	PREFETCHT0  2432(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
 	PREFETCHT0  2368(CX)(SI*1)
@@ -16453,6 +16476,7 @@ unrolled:
 single:
 	CMPQ        BX, $0x10
 	JL          rest
+	PREFETCHT0  2304(AX)(SI*1)
 	PREFETCHT0  2304(CX)(SI*1)
 	VMOVUPS     (CX)(SI*1), Z8
 	VMOVAPS     Z8, Z9
@@ -16765,6 +16789,8 @@ TEXT ·avx512GELU(SB), NOSPLIT|NOFRAME, $0-72
 unrolled:
 	CMPQ         BX, $0x00000020
 	JL           single
+	PREFETCHT0   2304(AX)(SI*1)
+	PREFETCHT0   2368(AX)(SI*1)
 	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Z8
 	PREFETCHT0   2368(CX)(SI*1)
@@ -16854,6 +16880,7 @@ unrolled:
 single:
 	CMPQ         BX, $0x10
 	JL           rest
+	PREFETCHT0   2304(AX)(SI*1)
 	PREFETCHT0   2304(CX)(SI*1)
 	VMOVUPS      (CX)(SI*1), Z8
 	VANDPS       word_7fffffff<>+0(SB), Z8, Z9

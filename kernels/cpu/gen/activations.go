@@ -201,6 +201,9 @@ func gate(name string, forward, backward int, value func(e *exponent, x vectors)
 	s, n := kernel(name, "func(out, gate, up []float32)", "vectors.gated", "out", "gate", "up")
 	e := newExponent()
 	abreast(s, n, forward, func(s []*vector) {
+		for _, v := range s {
+			v.ask("out")
+		}
 		x := streams(s, "gate")
 		v := value(e, x)
 		v.mulBy(x)

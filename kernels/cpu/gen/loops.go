@@ -38,7 +38,8 @@ func (s *vector) load(name string) VecVirtual {
 // longer to come than what the processor asks for by itself is ahead.
 const farAhead = 2304
 
-// ask asks for what lies farAhead, a line at a time.
+// ask asks for what lies farAhead, a line at a time. Rows that are only written have to come,
+// too, and nothing else asks for them.
 func (s *vector) ask(name string) {
 	if s.mask == nil && s.offset%lineBytes == 0 {
 		PREFETCHT0(s.mem(name).Offset(farAhead))

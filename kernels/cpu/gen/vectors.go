@@ -19,7 +19,7 @@ func vectorKernels() {
 
 	s, n = kernel("Add", "func(out, a, b []float32)", "vectors.add", "out", "a", "b")
 	each(s, n, 4, func(s *vector) {
-		s.ask("out") // what is overwritten has to come, too, and nothing else asks for it
+		s.ask("out")
 		a, b := s.load("a"), s.load("b")
 		VADDPS(b, a, a)
 		s.store(a, "out")
@@ -30,6 +30,7 @@ func vectorKernels() {
 	inv := isa.scalar("inv")
 	acc := isa.zeros(4) // as avx2SumSquares: the same sum
 	each(s, n, 4, func(s *vector) {
+		s.ask("out")
 		next := s.load("next")
 		VFMADD231PS(next, next, acc[s.step])
 		x, w := s.load("x"), s.load("w")
