@@ -5471,8 +5471,6 @@ rest:
 	VMASKMOVPS  (DX)(DI*1), Y8, Y9
 	VBLENDVPS   Y8, Y9, Y7, Y9
 	VMAXPS      Y9, Y7, Y7
-	PREFETCHT0  4096(AX)(DI*1)
-	PREFETCHT0  6144(DX)(DI*1)
 	VMASKMOVPS  (BX)(DI*1), Y8, Y9
 	VMULPS      Y1, Y9, Y9
 	VMASKMOVPS  Y9, Y8, (BX)(DI*1)
@@ -7815,7 +7813,7 @@ dot_done:
 	RET
 
 // func avx2ScaleRows(count int, out *float32, outStep int, x *float32, xStep int, n int, factors *float32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·avx2ScaleRows(SB), NOSPLIT|NOFRAME, $0-56
 	MOVQ outStep+16(FP), AX
 	SHLQ $0x02, AX
@@ -7827,57 +7825,70 @@ TEXT ·avx2ScaleRows(SB), NOSPLIT|NOFRAME, $0-56
 	MOVQ x+24(FP), CX
 	MOVQ factors+48(FP), DX
 	MOVQ n+40(FP), BX
-	MOVQ count+0(FP), SI
+	MOVQ out+8(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	MOVQ count+0(FP), DI
 
 row:
 	VBROADCASTSS (DX), Y0
-	MOVQ         BX, DI
-	XORQ         R8, R8
+	MOVQ         BX, R8
+	XORQ         R9, R9
 
 scale_unrolled:
-	CMPQ    DI, $0x00000020
-	JL      scale_single
-	VMOVUPS (CX)(R8*1), Y1
-	VMOVUPS 32(CX)(R8*1), Y2
-	VMOVUPS 64(CX)(R8*1), Y3
-	VMOVUPS 96(CX)(R8*1), Y4
-	VMULPS  Y0, Y1, Y1
-	VMULPS  Y0, Y2, Y2
-	VMULPS  Y0, Y3, Y3
-	VMULPS  Y0, Y4, Y4
-	VMOVUPS Y1, (AX)(R8*1)
-	VMOVUPS Y2, 32(AX)(R8*1)
-	VMOVUPS Y3, 64(AX)(R8*1)
-	VMOVUPS Y4, 96(AX)(R8*1)
-	ADDQ    $0x00000080, R8
-	SUBQ    $0x00000020, DI
-	JMP     scale_unrolled
+	CMPQ       R8, $0x00000020
+	JL         scale_single
+	PREFETCHT0 (SI)(R9*1)
+	PREFETCHT0 64(SI)(R9*1)
+	VMOVUPS    (CX)(R9*1), Y1
+	VMOVUPS    32(CX)(R9*1), Y2
+	VMOVUPS    64(CX)(R9*1), Y3
+	VMOVUPS    96(CX)(R9*1), Y4
+	VMULPS     Y0, Y1, Y1
+	VMULPS     Y0, Y2, Y2
+	VMULPS     Y0, Y3, Y3
+	VMULPS     Y0, Y4, Y4
+	VMOVUPS    Y1, (AX)(R9*1)
+	VMOVUPS    Y2, 32(AX)(R9*1)
+	VMOVUPS    Y3, 64(AX)(R9*1)
+	VMOVUPS    Y4, 96(AX)(R9*1)
+	ADDQ       $0x00000080, R9
+	SUBQ       $0x00000020, R8
+	JMP        scale_unrolled
 
 scale_single:
-	CMPQ    DI, $0x08
-	JL      scale_rest
-	VMOVUPS (CX)(R8*1), Y1
-	VMULPS  Y0, Y1, Y1
-	VMOVUPS Y1, (AX)(R8*1)
-	ADDQ    $0x20, R8
-	SUBQ    $0x08, DI
-	JMP     scale_single
+	CMPQ       R8, $0x08
+	JL         scale_rest
+	PREFETCHT0 (SI)(R9*1)
+	VMOVUPS    (CX)(R9*1), Y1
+	VMULPS     Y0, Y1, Y1
+	VMOVUPS    Y1, (AX)(R9*1)
+	ADDQ       $0x20, R9
+	SUBQ       $0x08, R8
+	JMP        scale_single
 
 scale_rest:
-	TESTQ      DI, DI
+	TESTQ      R8, R8
 	JZ         scale_done
-	LEAQ       tail_masks<>+0(SB), R9
-	NEGQ       DI
-	VMOVUPS    32(R9)(DI*4), Y1
-	VMASKMOVPS (CX)(R8*1), Y1, Y2
+	LEAQ       tail_masks<>+0(SB), R10
+	NEGQ       R8
+	VMOVUPS    32(R10)(R8*4), Y1
+	VMASKMOVPS (CX)(R9*1), Y1, Y2
 	VMULPS     Y0, Y2, Y2
-	VMASKMOVPS Y2, Y1, (AX)(R8*1)
+	VMASKMOVPS Y2, Y1, (AX)(R9*1)
 
 scale_done:
 	ADDQ outStep+16(FP), AX
 	ADDQ xStep+32(FP), CX
 	ADDQ $0x04, DX
-	DECQ SI
+	ADDQ outStep+16(FP), SI
+	DECQ DI
 	JNZ  row
 	VZEROUPPER
 	RET
@@ -15858,8 +15869,6 @@ rest:
 	BZHIL       SI, R8, R8
 	KMOVW       R8, K1
 	VMAXPS      (DX)(DI*1), Z11, K1, Z11
-	PREFETCHT0  4096(AX)(DI*1)
-	PREFETCHT0  6144(DX)(DI*1)
 	VMOVUPS.Z   (BX)(DI*1), K1, Z12
 	VMULPS      Z1, Z12, Z12
 	VMOVUPS     Z12, K1, (BX)(DI*1)
@@ -17750,7 +17759,7 @@ dot_done:
 	RET
 
 // func avx512ScaleRows(count int, out *float32, outStep int, x *float32, xStep int, n int, factors *float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·avx512ScaleRows(SB), NOSPLIT|NOFRAME, $0-56
 	MOVQ outStep+16(FP), AX
 	SHLQ $0x02, AX
@@ -17762,57 +17771,72 @@ TEXT ·avx512ScaleRows(SB), NOSPLIT|NOFRAME, $0-56
 	MOVQ x+24(FP), CX
 	MOVQ factors+48(FP), DX
 	MOVQ n+40(FP), BX
-	MOVQ count+0(FP), SI
+	MOVQ out+8(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	ADDQ outStep+16(FP), SI
+	MOVQ count+0(FP), DI
 
 row:
 	VBROADCASTSS (DX), Z0
-	MOVQ         BX, DI
-	XORQ         R8, R8
+	MOVQ         BX, R8
+	XORQ         R9, R9
 
 scale_unrolled:
-	CMPQ    DI, $0x00000040
-	JL      scale_single
-	VMOVUPS (CX)(R8*1), Z1
-	VMOVUPS 64(CX)(R8*1), Z2
-	VMOVUPS 128(CX)(R8*1), Z3
-	VMOVUPS 192(CX)(R8*1), Z4
-	VMULPS  Z0, Z1, Z1
-	VMULPS  Z0, Z2, Z2
-	VMULPS  Z0, Z3, Z3
-	VMULPS  Z0, Z4, Z4
-	VMOVUPS Z1, (AX)(R8*1)
-	VMOVUPS Z2, 64(AX)(R8*1)
-	VMOVUPS Z3, 128(AX)(R8*1)
-	VMOVUPS Z4, 192(AX)(R8*1)
-	ADDQ    $0x00000100, R8
-	SUBQ    $0x00000040, DI
-	JMP     scale_unrolled
+	CMPQ       R8, $0x00000040
+	JL         scale_single
+	PREFETCHT0 (SI)(R9*1)
+	PREFETCHT0 64(SI)(R9*1)
+	PREFETCHT0 128(SI)(R9*1)
+	PREFETCHT0 192(SI)(R9*1)
+	VMOVUPS    (CX)(R9*1), Z1
+	VMOVUPS    64(CX)(R9*1), Z2
+	VMOVUPS    128(CX)(R9*1), Z3
+	VMOVUPS    192(CX)(R9*1), Z4
+	VMULPS     Z0, Z1, Z1
+	VMULPS     Z0, Z2, Z2
+	VMULPS     Z0, Z3, Z3
+	VMULPS     Z0, Z4, Z4
+	VMOVUPS    Z1, (AX)(R9*1)
+	VMOVUPS    Z2, 64(AX)(R9*1)
+	VMOVUPS    Z3, 128(AX)(R9*1)
+	VMOVUPS    Z4, 192(AX)(R9*1)
+	ADDQ       $0x00000100, R9
+	SUBQ       $0x00000040, R8
+	JMP        scale_unrolled
 
 scale_single:
-	CMPQ    DI, $0x10
-	JL      scale_rest
-	VMOVUPS (CX)(R8*1), Z1
-	VMULPS  Z0, Z1, Z1
-	VMOVUPS Z1, (AX)(R8*1)
-	ADDQ    $0x40, R8
-	SUBQ    $0x10, DI
-	JMP     scale_single
+	CMPQ       R8, $0x10
+	JL         scale_rest
+	PREFETCHT0 (SI)(R9*1)
+	VMOVUPS    (CX)(R9*1), Z1
+	VMULPS     Z0, Z1, Z1
+	VMOVUPS    Z1, (AX)(R9*1)
+	ADDQ       $0x40, R9
+	SUBQ       $0x10, R8
+	JMP        scale_single
 
 scale_rest:
-	TESTQ     DI, DI
+	TESTQ     R8, R8
 	JZ        scale_done
-	MOVL      $-1, R9
-	BZHIL     DI, R9, R9
-	KMOVW     R9, K1
-	VMOVUPS.Z (CX)(R8*1), K1, Z1
+	MOVL      $-1, R10
+	BZHIL     R8, R10, R10
+	KMOVW     R10, K1
+	VMOVUPS.Z (CX)(R9*1), K1, Z1
 	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, K1, (AX)(R8*1)
+	VMOVUPS   Z1, K1, (AX)(R9*1)
 
 scale_done:
 	ADDQ outStep+16(FP), AX
 	ADDQ xStep+32(FP), CX
 	ADDQ $0x04, DX
-	DECQ SI
+	ADDQ outStep+16(FP), SI
+	DECQ DI
 	JNZ  row
 	VZEROUPPER
 	RET

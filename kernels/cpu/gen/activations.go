@@ -140,10 +140,8 @@ func expAndMax() {
 			one := *v
 			one.step = 0
 			m.see(&one, "next")
-			if v.offset%64 == 0 {
-				PREFETCHT0(v.mem("out").Offset(4096)) // nothing else asks in time for what is only written
-				PREFETCHT0(v.mem("next").Offset(6144))
-			}
+			v.askAt("out", 4096)
+			v.askAt("next", 6144)
 		}
 		for _, v := range s {
 			last := v.load("last")

@@ -40,9 +40,12 @@ const farAhead = 2304
 
 // ask asks for what lies farAhead, a line at a time. Rows that are only written have to come,
 // too, and nothing else asks for them.
-func (s *vector) ask(name string) {
+func (s *vector) ask(name string) { s.askAt(name, farAhead) }
+
+// askAt asks for what lies so many bytes further on.
+func (s *vector) askAt(name string, ahead int) {
 	if s.mask == nil && s.offset%lineBytes == 0 {
-		PREFETCHT0(s.mem(name).Offset(farAhead))
+		PREFETCHT0(s.mem(name).Offset(ahead))
 	}
 }
 

@@ -174,10 +174,18 @@ func scaleRows() {
 	l := &rowsLoop{}
 	s, factors := map[string]Register{"out": l.param("out", place("outStep")), "x": l.param("x", place("xStep"))}, l.param("factors", Imm(4))
 	n := Load(Param("n"), GP64())
+	// Rows of a head lie apart: farAhead of one of them is not the next.
+	s["later"] = l.param("out", place("outStep"))
+	for range 8 {
+		ADDQ(place("outStep"), s["later"])
+	}
 	l.each(func() {
 		factor := isa.new()
 		VBROADCASTSS(Mem{Base: factors}, factor)
 		over("scale", s, n, 4, func(s []*vector) {
+			for _, v := range s {
+				v.askAt("later", 0)
+			}
 			x := loads(s, "x")
 			x.mul(factor)
 			stores(s, x, "out")
