@@ -22552,3 +22552,8 @@ TEXT ·cpuid(SB), NOSPLIT|NOFRAME, $0-24
 	MOVL CX, c+16(FP)
 	MOVL DX, d+20(FP)
 	RET
+
+// func pause()
+TEXT ·pause(SB), NOSPLIT|NOFRAME, $0
+	PAUSE
+	RET

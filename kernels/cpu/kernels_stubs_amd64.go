@@ -363,3 +363,6 @@ func avx2Dropout(out []float32, x []float32, at uint64, key0 uint32, key1 uint32
 
 // cpuid is the instruction of that name, for subleaf 0.
 func cpuid(leaf uint32) (a uint32, b uint32, c uint32, d uint32)
+
+// pause leaves a core that two threads share to the other for a moment.
+func pause()

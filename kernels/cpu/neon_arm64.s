@@ -5586,6 +5586,11 @@ loop:
 	BNE loop
 	RET
 
+// func pause, see its declaration.
+TEXT ·pause(SB), NOSPLIT|NOFRAME, $0-0
+	ISB $15
+	RET
+
 DATA neonNumbers<>+0(SB)/8, $0xff800000ff800000
 DATA neonNumbers<>+8(SB)/8, $0xff800000ff800000
 DATA neonNumbers<>+16(SB)/8, $0x3fb8aa3b3fb8aa3b

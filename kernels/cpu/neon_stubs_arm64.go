@@ -133,3 +133,6 @@ func neonDropout(out, x []float32, at uint64, key0, key1, stream, purpose, least
 
 // neonFMA does rounds of 24 independent multiply-adds of four numbers.
 func neonFMA(rounds int)
+
+// pause lets a moment pass.
+func pause()

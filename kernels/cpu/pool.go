@@ -59,9 +59,14 @@ const (
 	closed
 )
 
-// spin is how long a worker looks for the next job before it sleeps: longer
-// than the gaps between the operations of a step.
-const spin = 50 * time.Microsecond
+// spin is how long a worker looks for the next job before it sleeps: longer than the gaps
+// between the operations of a step, and than others still work on one. To wake
+// fifteen that sleep takes as long as many operations.
+const spin = time.Millisecond
+
+// patience is how many looks, each after a pause, go by before a thread that waits lets others have its
+// processor: all of them queue for one lock to do so.
+const patience = 256
 
 func newPool(n int) *pool {
 	p := &pool{}
@@ -103,7 +108,7 @@ func (p *pool) run(j job, tasks int) {
 			continue
 		}
 		for i := 1; w.slot.Load() == working; i++ {
-			if i%256 == 0 {
+			if pause(); i%patience == 0 {
 				runtime.Gosched()
 			}
 		}
@@ -171,7 +176,7 @@ func (w *worker) await() bool {
 			case closed:
 				return false
 			}
-			if i%256 == 0 {
+			if pause(); i%patience == 0 {
 				if time.Since(start) > spin {
 					break
 				}

@@ -18,3 +18,11 @@ func identity() {
 	}
 	RET()
 }
+
+// pause is for threads that wait.
+func pause() {
+	TEXT("pause", NOSPLIT|NOFRAME, "func()")
+	Doc("pause leaves a core that two threads share to the other for a moment.")
+	PAUSE()
+	RET()
+}

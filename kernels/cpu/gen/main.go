@@ -28,5 +28,6 @@ func main() {
 	sumSquares64()
 	dropout()
 	identity()
+	pause()
 	Generate()
 }

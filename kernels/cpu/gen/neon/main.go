@@ -28,6 +28,7 @@ func main() {
 	a.quantised()
 	a.dropout()
 	a.peak()
+	a.pause()
 	for name, text := range map[string]string{*out: a.text(), *stubs: a.declarations()} {
 		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 			log.Fatal(err)

@@ -79,3 +79,10 @@ func (a *assembly) peak() {
 	f.do("BNE loop")
 	f.end()
 }
+
+// pause is for threads that wait: to fetch again what comes next takes a moment.
+func (a *assembly) pause() {
+	f := a.function("pause", "func()", "lets a moment pass.")
+	f.do("ISB $15")
+	f.end()
+}
