@@ -42,7 +42,7 @@ type Config struct {
 	LoRA struct {
 		Rank    int     `yaml:"rank" help:"of the adapters"`
 		Alpha   float64 `yaml:"alpha" help:"adapters are scaled by alpha/rank"`
-		Dropout float64 `yaml:"dropout" help:"of the adapters' inputs"`
+		Dropout float64 `yaml:"dropout" help:"of the adapters' inputs, in training only"`
 		Targets Targets `yaml:"targets" help:"all-linear, a list of layer names, or a regular expression for the whole path"`
 		Layers  Layers  `yaml:"layers" help:"all, the number of last layers, or a list of layers"`
 		Init    string  `yaml:"init" help:"default (Kaiming uniform) or gaussian"`

@@ -47,18 +47,24 @@ func (r *Run) Fill(in Inputs, s program.Step) {
 // those of the parameters. With recompute, the values inside each layer are
 // computed again in the backward pass instead of being kept.
 func (in *Instance) Train(recompute bool) *Run {
-	r := in.losses(recompute)
-	r.Backward()
-	return r
+	w := in.begin()
+	w.train, w.recompute = true, recompute
+	w.losses()
+	w.Backward()
+	return &w.Run
 }
 
-// Eval writes the program that computes losses only.
-func (in *Instance) Eval() *Run { return in.losses(false) }
+// Eval writes the program that computes losses only, without dropout.
+func (in *Instance) Eval() *Run {
+	w := in.begin()
+	w.losses()
+	return &w.Run
+}
 
-// Infer writes the program that computes the logits of the rows asked for.
-// Soft caps of the logits are left to SoftCap.
+// Infer writes the program that computes the logits of the rows asked for,
+// without dropout. Soft caps of the logits are left to CapLogits.
 func (in *Instance) Infer() *Run {
-	w := in.begin(false)
+	w := in.begin()
 	x := w.decoder()
 	w.At(-1, headModule)
 	w.Logits = w.Linear(x, w.head(), nil, w.adapter(headModule, x), in.LogitScale)
@@ -75,26 +81,25 @@ func (d *Decoder) CapLogits(logits []float64) {
 	}
 }
 
-func (in *Instance) losses(recompute bool) *Run {
-	w := in.begin(recompute)
+func (w *writer) losses() {
 	w.Targets = w.Input("targets", program.LossRows)
 	x := w.decoder()
 	w.At(-1, headModule)
-	w.Loss = w.CrossEntropy(x, w.head(), w.Targets, w.adapter(headModule, x), in.LogitScale, in.LogitSoftCap)
-	return &w.Run
+	w.Loss = w.CrossEntropy(x, w.head(), w.Targets, w.adapter(headModule, x), w.in.LogitScale, w.in.LogitSoftCap)
 }
 
 // writer writes the forward pass of one program.
 type writer struct {
 	Run
 	in        *Instance
+	train     bool // dropout is for training only
 	recompute bool
 	weights   map[string]*program.Value
 	angles    map[*Rotary]*program.Value
 	thin      map[string]*program.Value // U of a group of adapters, by its first layer
 }
 
-func (in *Instance) begin(recompute bool) *writer {
+func (in *Instance) begin() *writer {
 	info := in.backend.Info()
 	p := program.New(info.Activations(), info.Float)
 	p.Apart = info.Apart
@@ -106,7 +111,7 @@ func (in *Instance) begin(recompute bool) *writer {
 			Bounds:    p.Input("bounds", program.Bounds),
 			Rows:      p.Input("rows", program.LossRows),
 		},
-		in: in, recompute: recompute,
+		in:      in,
 		weights: map[string]*program.Value{},
 		angles:  map[*Rotary]*program.Value{},
 		thin:    map[string]*program.Value{},
@@ -231,9 +236,11 @@ func (w *writer) adapter(module string, x *program.Value) *program.Adapter {
 		return nil
 	}
 	b := w.Use(a.b.Value)
-	if a.Dropout > 0 {
-		dropped := w.Dropout(x, a.Dropout, w.in.options.Seed, w.in.streams[module])
-		return &program.Adapter{U: w.Linear(dropped, w.Use(a.a.Value), nil, nil, 1), B: b, Scale: a.Scale}
+	if a.Dropout > 0 { // A has no group
+		if w.train {
+			x = w.Dropout(x, a.Dropout, w.in.options.Seed, w.in.streams[module])
+		}
+		return &program.Adapter{U: w.Linear(x, w.Use(a.a.Value), nil, nil, 1), B: b, Scale: a.Scale}
 	}
 	u := w.thin[a.group]
 	if u == nil {

@@ -341,6 +341,29 @@ func testSplits(t *testing.T, backend string, tol float64) {
 	}
 }
 
+// TestDropoutIsForTraining: where nothing is learned, dropout changes the losses of the steps, but
+// neither validation nor samples.
+func TestDropoutIsForTraining(t *testing.T) {
+	first := job{out: filepath.Join(t.TempDir(), "first")}
+	first.must(t, "")
+	run := func(dropout string) (loss, valid float64, answer string) {
+		var report bytes.Buffer
+		j := job{out: filepath.Join(t.TempDir(), "run"), report: &report, sets: []string{"lora.adapter=" + first.out + "/adapter",
+			"lora.dropout=" + dropout, "optimizer.lr=0", "train.steps=2", `sample.prompts=["Where does the owl live?"]`}}
+		j.must(t, "")
+		last := readMetrics(t, j.out)[1]
+		_, answer, _ = strings.Cut(report.String(), "after training:")
+		return last.Loss, *last.ValidLoss, answer
+	}
+	loss, valid, answer := run("0")
+	for _, dropout := range []string{"0.5", "0.9"} {
+		l, v, a := run(dropout)
+		if relative(v, valid) > 1e-6 || a != answer || a == "" || relative(l, loss) < 1e-3 {
+			t.Errorf("dropout %s: loss %v, valid %v,%s without dropout: loss %v, valid %v,%s", dropout, l, v, a, loss, valid, answer)
+		}
+	}
+}
+
 // TestSameBytes: what must not change the result does not change a bit.
 func TestSameBytes(t *testing.T) {
 	want := job{out: filepath.Join(t.TempDir(), "run")}
