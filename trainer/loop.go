@@ -16,6 +16,9 @@ import (
 // A cancelled context ends it between two micro-batches; the step that was
 // begun is forgotten, so the state is always that of a whole step.
 func (t *Trainer) loop(ctx context.Context) error {
+	if err := t.makeUp(ctx); err != nil {
+		return err
+	}
 	for t.state.Step < t.steps {
 		began := time.Now()
 		m, err := t.step(ctx)
@@ -25,17 +28,8 @@ func (t *Trainer) loop(ctx context.Context) error {
 		t.state.Step++
 		t.state.TokensTotal += int64(m.Tokens)
 		m = m.finish(t, time.Since(began))
-		if t.due(t.cfg.Train.EvalEvery) && t.validSet != nil {
-			loss, err := t.evaluate(ctx)
-			if err != nil {
-				return errors.Join(err, t.report.step(m))
-			}
-			if !finite(loss) {
-				return errors.Join(t.notFinite(m.Step, "validation loss", loss), t.report.step(m))
-			}
-			m.ValidLoss = &loss
-		}
-		if err := t.report.step(m); err != nil {
+		err = t.validate(ctx, &m)
+		if err := errors.Join(err, t.report.step(m)); err != nil {
 			return err
 		}
 		if t.due(t.cfg.Train.SaveEvery) {
@@ -102,6 +96,34 @@ func (t *Trainer) fill(set *data.Set, indices []int32, r *model.Run, before metr
 	b := &t.batch
 	set.Pack(indices, b)
 	r.Fill(model.Inputs(*b), program.Step{Number: uint64(t.state.Step), TokensBefore: before.seen, LossRowsBefore: before.Tokens})
+}
+
+// makeUp validates after the step that a run goes on from, if it was stopped before it had.
+func (t *Trainer) makeUp(ctx context.Context) error {
+	m := t.report.last
+	if m == nil || m.ValidLoss != nil {
+		return nil
+	}
+	if err := t.validate(ctx, m); err != nil || m.ValidLoss == nil {
+		return err
+	}
+	return t.report.again(*m)
+}
+
+// validate adds the validation loss to the metrics of the step that just ended, if it is due.
+func (t *Trainer) validate(ctx context.Context, m *metrics) error {
+	if t.validSet == nil || !t.due(t.cfg.Train.EvalEvery) {
+		return nil
+	}
+	loss, err := t.evaluate(ctx)
+	if err != nil {
+		return err
+	}
+	if !finite(loss) {
+		return t.notFinite(m.Step, "validation loss", loss)
+	}
+	m.ValidLoss = &loss
+	return nil
 }
 
 // evaluate returns the mean loss over the trained tokens of the whole

@@ -100,6 +100,9 @@ type report struct {
 	bar     *progressbar.ProgressBar // nil where nobody watches a terminal
 	out     io.Writer
 	started time.Time
+
+	last   *metrics // of the step that the run goes on from; nil: of none
+	lastAt int64    // where its line starts
 }
 
 func newReport(t *Trainer) (*report, error) {
@@ -107,7 +110,8 @@ func newReport(t *Trainer) (*report, error) {
 		return nil, err
 	}
 	path := filepath.Join(t.cfg.Out, metricsFile)
-	if err := cutMetrics(path, t.state.Step); err != nil {
+	last, lastAt, err := cutMetrics(path, t.state.Step)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
@@ -118,30 +122,42 @@ func newReport(t *Trainer) (*report, error) {
 		f.Close()
 		return nil, err
 	}
-	return &report{t: t, file: f, out: t.options.Out}, nil
+	return &report{t: t, file: f, out: t.options.Out, last: last, lastAt: lastAt}, nil
 }
 
-// cutMetrics drops the lines of steps after the one that a run goes on from.
-func cutMetrics(path string, step int) error {
+// cutMetrics drops the lines of steps after the one that a run goes on from. It returns the
+// metrics of that step, and where its line starts.
+func cutMetrics(path string, step int) (last *metrics, at int64, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	var keep strings.Builder
 	for line := range strings.Lines(string(b)) {
-		var m struct{ Step int }
+		var m metrics
 		if json.Unmarshal([]byte(line), &m) == nil && m.Step <= step && strings.HasSuffix(line, "\n") {
+			if m.Step == step {
+				last, at = &m, int64(keep.Len())
+			}
 			keep.WriteString(line)
 		}
 	}
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, []byte(keep.String()), 0o644); err != nil {
-		return err
+		return nil, 0, err
 	}
-	return os.Rename(tmp, path)
+	return last, at, os.Rename(tmp, path)
+}
+
+// again reports the step that the run goes on from once more, with what was missing.
+func (r *report) again(m metrics) error {
+	if err := os.Truncate(r.file.Name(), r.lastAt); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return r.step(m)
 }
 
 func (r *report) step(m metrics) error {

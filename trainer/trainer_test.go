@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -414,10 +415,11 @@ func (c cancelAfter) Err() error {
 }
 
 // TestInterrupted stops a run at every micro-batch and resumes it, over and
-// over, and asks for the bytes of an uninterrupted run, in both modes.
+// over, and asks for the bytes of an uninterrupted run, in both modes, and for
+// its losses, also of validations that were interrupted.
 func TestInterrupted(t *testing.T) {
 	for _, mode := range [][]string{
-		{"train.accumulate=3"}, {"train.accumulate=2", "mode=full", "optimizer.weight_decay=0.1", "train.steps=6"}, {"lora.dropout=0.1", "train.steps=8"},
+		{"train.accumulate=3", "train.eval_every=2"}, {"train.accumulate=2", "mode=full", "optimizer.weight_decay=0.1", "train.steps=6"}, {"lora.dropout=0.1", "train.steps=8"},
 		{"backend=metal", "lora.dropout=0.1", "train.steps=8"}, {"backend=metal", "precision=bfloat16", "mode=full", "train.steps=6"},
 	} {
 		if mode[0] == "backend=metal" && !emulated(t) {
@@ -455,7 +457,8 @@ func TestInterrupted(t *testing.T) {
 			t.Fatalf("%v: %d lines of metrics, want %d", mode, len(b), len(a))
 		}
 		for i := range a {
-			if a[i].Step != b[i].Step || a[i].Loss != b[i].Loss || a[i].GradNorm != b[i].GradNorm || a[i].TokensTotal != b[i].TokensTotal {
+			if a[i].Step != b[i].Step || a[i].Loss != b[i].Loss || a[i].GradNorm != b[i].GradNorm || a[i].TokensTotal != b[i].TokensTotal ||
+				!reflect.DeepEqual(a[i].ValidLoss, b[i].ValidLoss) {
 				t.Errorf("%v: step %d: %+v, want %+v", mode, i+1, b[i], a[i])
 			}
 		}
