@@ -11,15 +11,42 @@ import (
 	"graft/program"
 )
 
+// prompt is a sample prompt as the model reads it.
+type prompt struct {
+	text   string
+	tokens []int32
+}
+
+// maxPromptTokens bounds sample prompts, whose length the memory plan depends
+// on.
+const maxPromptTokens = 4096
+
+// openPrompts tokenizes the sample prompts.
+func (t *Trainer) openPrompts() error {
+	for _, text := range t.cfg.Sample.Prompts {
+		tokens := t.tok.Encode(text, true)
+		if len(tokens) == 0 {
+			return fmt.Errorf("sample.prompts: %q is no token, and the tokenizer puts none in front: write something that the model can continue", text)
+		}
+		for _, token := range tokens {
+			if int(token) >= t.model.Vocab {
+				return fmt.Errorf("sample.prompts: %q: token %d, %q, is outside of the model's vocabulary of %d: leave it out, if tokenizer and model belong together", text, token, t.tok.Piece(token), t.model.Vocab)
+			}
+		}
+		t.prompts = append(t.prompts, prompt{text, slices.Clip(tokens[:min(len(tokens), maxPromptTokens)])})
+	}
+	return t.tok.Err()
+}
+
 // sample prints what the model answers to the sample prompts, as it writes.
 func (t *Trainer) sample(ctx context.Context, when string) error {
-	if len(t.cfg.Sample.Prompts) == 0 {
+	if len(t.prompts) == 0 {
 		return nil
 	}
 	fmt.Fprintf(t.options.Out, "%s:\n", when)
-	for _, prompt := range t.cfg.Sample.Prompts {
-		fmt.Fprintf(t.options.Out, "  %s → ", printable(prompt))
-		err := t.generate(ctx, prompt, func(text string) { fmt.Fprint(t.options.Out, printable(text)) })
+	for _, p := range t.prompts {
+		fmt.Fprintf(t.options.Out, "  %s → ", printable(p.text))
+		err := t.generate(ctx, p.tokens, func(text string) { fmt.Fprint(t.options.Out, printable(text)) })
 		fmt.Fprintln(t.options.Out)
 		if err != nil {
 			return err
@@ -29,11 +56,10 @@ func (t *Trainer) sample(ctx context.Context, when string) error {
 	return nil
 }
 
-// generate hands the model's greedy continuation of a prompt to write, piece
+// generate hands the model's greedy continuation of tokens to write, piece
 // by piece, up to the end of the sequence. The whole sequence is computed anew
 // for each token, which is quick enough for samples.
-func (t *Trainer) generate(ctx context.Context, prompt string, write func(text string)) error {
-	tokens := t.promptTokens(prompt)
+func (t *Trainer) generate(ctx context.Context, tokens []int32, write func(text string)) error {
 	start, written := len(tokens), ""
 	for len(tokens) < start+t.cfg.Sample.MaxTokens {
 		if ctx.Err() != nil {
@@ -75,20 +101,11 @@ func (t *Trainer) ends(token int32) bool {
 	return ok && token == eos || slices.Contains(t.model.EOS, token)
 }
 
-// maxPromptTokens bounds sample prompts, whose length the memory plan depends
-// on.
-const maxPromptTokens = 4096
-
-func (t *Trainer) promptTokens(prompt string) []int32 {
-	tokens := t.tok.Encode(prompt, true)
-	return tokens[:min(len(tokens), maxPromptTokens)]
-}
-
 // longestAnswer returns the most tokens that sampling will run.
 func (t *Trainer) longestAnswer() int {
 	n := 1
-	for _, p := range t.cfg.Sample.Prompts {
-		n = max(n, len(t.promptTokens(p))+t.cfg.Sample.MaxTokens)
+	for _, p := range t.prompts {
+		n = max(n, len(p.tokens)+t.cfg.Sample.MaxTokens)
 	}
 	return n
 }

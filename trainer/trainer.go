@@ -57,6 +57,7 @@ type Trainer struct {
 	in         *model.Instance
 	lora       lora.Config // of the adapters, in mode lora
 
+	prompts            []prompt
 	trainSet, validSet *data.Set
 	loader             *data.Loader
 	batch              data.Batch
@@ -163,6 +164,9 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	}
 	t.companions = t.model.Companions()
 	if t.tok, err = tokenizer.Load(t.model.Dir); err != nil {
+		return err
+	}
+	if err := t.openPrompts(); err != nil {
 		return err
 	}
 	if err := t.openData(ctx); err != nil {

@@ -475,6 +475,47 @@ func copyTree(t *testing.T, from string) string {
 	return to
 }
 
+// editJSON changes the object in a file.
+func editJSON(t *testing.T, path string, change func(object map[string]any)) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var object map[string]any
+	if err := json.Unmarshal(b, &object); err != nil {
+		t.Fatal(err)
+	}
+	change(object)
+	if b, err = json.Marshal(object); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(b))
+}
+
+// TestPrompts: what cannot be a prompt is refused before training.
+func TestPrompts(t *testing.T) {
+	run := func(prompt string, change func(tokenizer map[string]any)) error {
+		work := copyTree(t, demo)
+		editJSON(t, work+"/model/tokenizer.json", change)
+		j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"model=" + work + "/model", fmt.Sprintf("sample.prompts=[%q]", prompt)}}
+		return j.run(t, "")
+	}
+	for _, c := range []struct {
+		prompt, want string
+		change       func(tokenizer map[string]any)
+	}{
+		{"", `sample.prompts: "" is no token, and the tokenizer puts none in front`, func(m map[string]any) { delete(m, "post_processor") }},
+		{"Hi <more>", `sample.prompts: "Hi <more>": token 512, "<more>", is outside of the model's vocabulary of 512`, func(m map[string]any) {
+			m["added_tokens"] = append(m["added_tokens"].([]any), map[string]any{"id": 512, "content": "<more>"})
+		}},
+	} {
+		if err := run(c.prompt, c.change); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: error %v, want %q", c.prompt, err, c.want)
+		}
+	}
+}
+
 // TestResumeRefuses changes what a resumed run computes with.
 func TestResumeRefuses(t *testing.T) {
 	work := copyTree(t, demo)
