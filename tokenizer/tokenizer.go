@@ -104,6 +104,13 @@ func (t *Tokenizer) Encode(text string, special bool) []int32 {
 	return ids
 }
 
+// EncodePrompt is Encode for a text that goes on: with the special tokens that
+// stand before it, but not those that the post-processor puts after it.
+func (t *Tokenizer) EncodePrompt(text string) []int32 {
+	ids := t.Encode(text, true)
+	return ids[:len(ids)-len(t.suffix)]
+}
+
 // encoder is the working memory of one Encode at a time.
 type encoder struct {
 	*Tokenizer

@@ -24,7 +24,7 @@ const maxPromptTokens = 4096
 // openPrompts tokenizes the sample prompts.
 func (t *Trainer) openPrompts() error {
 	for _, text := range t.cfg.Sample.Prompts {
-		tokens := t.tok.Encode(text, true)
+		tokens := t.tok.EncodePrompt(text)
 		if len(tokens) == 0 {
 			return fmt.Errorf("sample.prompts: %q is no token, and the tokenizer puts none in front: write something that the model can continue", text)
 		}

@@ -493,13 +493,17 @@ func editJSON(t *testing.T, path string, change func(object map[string]any)) {
 	write(t, path, string(b))
 }
 
-// TestPrompts: what cannot be a prompt is refused before training.
+// TestPrompts: what cannot be a prompt is refused before training, and an end that the tokenizer
+// puts after every text is none of a prompt.
 func TestPrompts(t *testing.T) {
-	run := func(prompt string, change func(tokenizer map[string]any)) error {
+	run := func(prompt string, change func(tokenizer map[string]any)) (report string, err error) {
 		work := copyTree(t, demo)
 		editJSON(t, work+"/model/tokenizer.json", change)
-		j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"model=" + work + "/model", fmt.Sprintf("sample.prompts=[%q]", prompt)}}
-		return j.run(t, "")
+		var b bytes.Buffer
+		j := job{out: filepath.Join(t.TempDir(), "run"), report: &b, sets: []string{"model=" + work + "/model", fmt.Sprintf("sample.prompts=[%q]", prompt)}}
+		err = j.run(t, "")
+		_, report, _ = strings.Cut(b.String(), "after training:")
+		return report, err
 	}
 	for _, c := range []struct {
 		prompt, want string
@@ -510,9 +514,22 @@ func TestPrompts(t *testing.T) {
 			m["added_tokens"] = append(m["added_tokens"].([]any), map[string]any{"id": 512, "content": "<more>"})
 		}},
 	} {
-		if err := run(c.prompt, c.change); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := run(c.prompt, c.change); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error %v, want %q", c.prompt, err, c.want)
 		}
+	}
+	const question = "Where does the owl live?"
+	want, err := run(question, func(map[string]any) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := run(question, func(m map[string]any) {
+		end := map[string]any{"type": "TemplateProcessing", "special_tokens": map[string]any{"</s>": map[string]any{"ids": []int{1}}},
+			"single": []any{map[string]any{"Sequence": map[string]any{"id": "A"}}, map[string]any{"SpecialToken": map[string]any{"id": "</s>"}}}}
+		m["post_processor"] = map[string]any{"type": "Sequence", "processors": []any{m["post_processor"], end}}
+	})
+	if err != nil || got != want || !strings.Contains(got, question) {
+		t.Errorf("error %v; with an end behind the prompt the answer is%swithout%s", err, got, want)
 	}
 }
 
