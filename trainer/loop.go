@@ -39,9 +39,7 @@ func (t *Trainer) loop(ctx context.Context) error {
 		}
 		select {
 		case <-t.options.Show:
-			if err := t.prof.Table(t.options.Out, t.peaks); err != nil {
-				return err
-			}
+			t.showProfile()
 		default:
 		}
 	}

@@ -270,8 +270,13 @@ func Progress(w io.Writer, what string) func(done, total int64) {
 	}
 }
 
+// showProfile prints where the time went.
+func (t *Trainer) showProfile() {
+	_ = t.prof.Table(t.options.Out, t.peaks) // what cannot be printed is no reason to stop, here and elsewhere
+}
+
 // summary prints what will happen before it does.
-func (t *Trainer) summary() error {
+func (t *Trainer) summary() {
 	w := bufio.NewWriter(t.options.Out)
 	info, d := t.backend.Info(), t.model.Decoder
 	fmt.Fprintf(w, "model    %s: %s, %d layers, hidden %d, vocabulary %d, %s weights\n", t.cfg.Model, d.Family, len(d.Layers),
@@ -299,7 +304,7 @@ func (t *Trainer) summary() error {
 		fmt.Fprintf(w, "; resumed after step %d", t.state.Step)
 	}
 	fmt.Fprintf(w, "\nbackend  %s, %s\nmemory   %s: %s\n\n", info.Name, info.Detail, units.Bytes(t.memory.total()), t.memory)
-	return w.Flush()
+	_ = w.Flush()
 }
 
 // count prints a number of parameters for people.

@@ -100,9 +100,7 @@ func Run(ctx context.Context, cfg *configs.Config, o Options) (err error) {
 	if err := t.begin(); err != nil {
 		return err
 	}
-	if err := t.summary(); err != nil {
-		return err
-	}
+	t.summary()
 	err = t.train(ctx)
 	if errors.Is(err, context.Canceled) {
 		return t.interrupted()
@@ -406,7 +404,8 @@ func (t *Trainer) finish(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintln(t.options.Out)
-	return t.prof.Table(t.options.Out, t.peaks)
+	t.showProfile()
+	return nil
 }
 
 // counts is the largest micro-batch of the run.

@@ -36,6 +36,7 @@ type job struct {
 	ctx    context.Context
 	report io.Writer
 	log    io.Writer
+	show   <-chan os.Signal
 
 	backend kernels.Backend // in the place of the job's
 }
@@ -64,13 +65,29 @@ func (j job) run(t *testing.T, base string) error {
 	if j.log == nil {
 		j.log = io.Discard
 	}
-	return Run(j.ctx, cfg, Options{Resume: j.resume, Out: j.report, Log: slog.New(slog.NewTextHandler(j.log, nil)), backend: j.backend})
+	return Run(j.ctx, cfg, Options{Resume: j.resume, Out: j.report, Log: slog.New(slog.NewTextHandler(j.log, nil)), Show: j.show, backend: j.backend})
 }
 
 func (j job) must(t *testing.T, base string) {
 	t.Helper()
 	if err := j.run(t, base); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// broken is a place that takes nothing.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errors.New("nobody listens") }
+
+// TestNobodyListens: a run whose output goes nowhere is a run like any other.
+func TestNobodyListens(t *testing.T) {
+	show := make(chan os.Signal, 1)
+	show <- os.Interrupt
+	j := job{out: filepath.Join(t.TempDir(), "run"), report: broken{}, show: show, sets: []string{"profile=true", `sample.prompts=["Hi"]`}}
+	j.must(t, "")
+	if len(show) > 0 {
+		t.Error("the profile was not shown")
 	}
 }
 
