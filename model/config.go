@@ -91,12 +91,14 @@ func (t *tokenIDs) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+const configFile = "config.json"
+
 // maxConfigBytes bounds config.json; real ones have a few kilobytes.
 const maxConfigBytes = 1 << 20
 
 // ReadConfig reads the config.json of a model folder.
 func ReadConfig(dir string) (*Decoder, error) {
-	path := filepath.Join(dir, "config.json")
+	path := filepath.Join(dir, configFile)
 	b, err := files.Read(path, maxConfigBytes)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: no config.json there: model must be a folder in Hugging Face layout", dir)

@@ -53,7 +53,7 @@ type adapter struct {
 func (m *Model) Place(b kernels.Backend, o Options) (*Instance, error) {
 	if i := b.Info(); i.MaxHead > 0 && m.Decoder.HeadDim > i.MaxHead {
 		return nil, fmt.Errorf("%s: head_dim %d: backend %s takes at most %d, backend cpu any",
-			filepath.Join(m.Dir, "config.json"), m.Decoder.HeadDim, i.Name, i.MaxHead)
+			filepath.Join(m.Dir, configFile), m.Decoder.HeadDim, i.Name, i.MaxHead)
 	}
 	in := &Instance{
 		Model: m, Params: program.NewParameters(b.Info().Float), options: o, backend: b,

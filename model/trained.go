@@ -7,14 +7,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"unsafe"
 
+	"graft/internal/files"
 	"graft/kernels"
 	"graft/model/safetensors"
 	"graft/model/stored"
@@ -71,13 +74,53 @@ func (in *Instance) LoadTrained(path string) error {
 // for other programs.
 func (m *Model) Companions() []string {
 	var out []string
-	for _, n := range []string{"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+	for _, n := range []string{configFile, "generation_config.json", "tokenizer.json", "tokenizer_config.json",
 		"special_tokens_map.json", "chat_template.jinja"} {
 		if _, err := os.Stat(filepath.Join(m.Dir, n)); err == nil {
 			out = append(out, n)
 		}
 	}
 	return out
+}
+
+// torchTypes are types as config.json names them.
+var torchTypes = map[kernels.DType]string{kernels.F64: "float64", kernels.F32: "float32"}
+
+// WriteCompanion copies a companion to lie beside the weights that Trained returns. Of config.json
+// it changes the type of the weights, to which transformers would round them.
+func (in *Instance) WriteCompanion(w io.Writer, name string) error {
+	path := filepath.Join(in.Dir, name)
+	if name == configFile {
+		return writeConfig(w, path, torchTypes[in.backend.Info().Float])
+	}
+	f, err := files.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// writeConfig copies a config.json for weights of another type.
+func writeConfig(w io.Writer, path, dtype string) error {
+	b, err := files.Read(path, maxConfigBytes)
+	if err != nil {
+		return err
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(b, &keys); err != nil {
+		return fmt.Errorf("%s: %w", path, jsonError(b, err))
+	}
+	value := json.RawMessage(strconv.Quote(dtype))
+	keys["torch_dtype"] = value
+	if keys["dtype"] != nil { // newer files have this one
+		keys["dtype"] = value
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(keys)
 }
 
 // Fingerprint identifies the decoder and its weights. It reads all weights

@@ -10,7 +10,6 @@ import (
 	"graft/checkpoints"
 	"graft/configs"
 	"graft/data"
-	"graft/internal/files"
 	"graft/lora"
 	"graft/model"
 	"graft/model/safetensors"
@@ -248,15 +247,7 @@ func (t *Trainer) export() (string, error) {
 	if t.cfg.Mode == configs.Full {
 		name = modelFolder
 		for _, n := range t.companions {
-			result = append(result, checkpoints.File{Name: n, Write: func(w io.Writer) error {
-				f, err := files.Open(filepath.Join(t.model.Dir, n))
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				_, err = io.Copy(w, f)
-				return err
-			}})
+			result = append(result, checkpoints.File{Name: n, Write: func(w io.Writer) error { return t.in.WriteCompanion(w, n) }})
 		}
 	}
 	dir := filepath.Join(t.cfg.Out, name)

@@ -500,7 +500,9 @@ func editJSON(t *testing.T, path string, change func(object map[string]any)) {
 		t.Fatal(err)
 	}
 	var object map[string]any
-	if err := json.Unmarshal(b, &object); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&object); err != nil {
 		t.Fatal(err)
 	}
 	change(object)
@@ -508,6 +510,33 @@ func editJSON(t *testing.T, path string, change func(object map[string]any)) {
 		t.Fatal(err)
 	}
 	write(t, path, string(b))
+}
+
+// TestExportedConfig: beside all weights lies the model's config.json with their type, whatever type
+// they came in, and otherwise as it was.
+func TestExportedConfig(t *testing.T) {
+	for _, c := range []struct{ backend, want string }{{"cpu", "float32"}, {"reference", "float64"}} {
+		skipSlow(t, c.backend)
+		for _, key := range []string{"torch_dtype", "dtype"} {
+			work := copyTree(t, demo)
+			var want map[string]any
+			editJSON(t, work+"/model/config.json", func(m map[string]any) {
+				delete(m, "torch_dtype")
+				m[key], m["rms_norm_eps"], m["note"] = "bfloat16", json.Number("1.00e-05"), map[string]any{"dtype": "<int8>"}
+				want = m
+			})
+			j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"mode=full", "train.steps=1", "backend=" + c.backend, "model=" + work + "/model"}}
+			j.must(t, "")
+			var written string
+			editJSON(t, j.out+"/model/config.json", func(got map[string]any) {
+				want["torch_dtype"], want[key] = c.want, c.want
+				written = fmt.Sprint(got)
+			})
+			if written != fmt.Sprint(want) {
+				t.Errorf("got  %s\nwant %v", written, want)
+			}
+		}
+	}
 }
 
 // TestPrompts: what cannot be a prompt is refused before training, and an end that the tokenizer
