@@ -138,14 +138,14 @@ func ParseConfig(b []byte) (Config, error) {
 }
 
 // WriteConfig writes the adapter_config.json for adapters that were trained on
-// the base model at basePath.
-func (c Config) WriteConfig(w io.Writer, d *model.Decoder, basePath string) error {
+// the base model in a folder.
+func (c Config) WriteConfig(w io.Writer, d *model.Decoder, folder string) error {
 	adapters, err := c.Adapters(d)
 	if err != nil {
 		return err
 	}
 	p := peftConfig{
-		AlphaPattern: c.AlphaPattern, Base: basePath, Bias: "none", Inference: true, Init: true,
+		AlphaPattern: c.AlphaPattern, Base: folder, Bias: "none", Inference: true, Init: true,
 		Alpha: c.Alpha, Dropout: c.Dropout, PeftType: "LORA", Rank: c.Rank, RankPattern: c.RankPattern,
 		TaskType: "CAUSAL_LM", RSLoRA: c.RSLoRA,
 	}

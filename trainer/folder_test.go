@@ -186,16 +186,23 @@ func TestFirstAdapterGone(t *testing.T) {
 	}
 }
 
-// TestMovedInputs: a run goes on with the same model and data in another place.
+// TestMovedInputs: a run goes on with the same model and data in another place, and with the
+// model's weights file named in the place of its folder, which the adapter names for PEFT.
 func TestMovedInputs(t *testing.T) {
-	sets := func(dir, steps string) []string {
-		return []string{"model=" + dir + "/model", "data.train=" + dir + "/train.jsonl", "data.valid=" + dir + "/valid.jsonl",
+	sets := func(dir, file, steps string) []string {
+		return []string{"model=" + dir + "/model" + file, "data.train=" + dir + "/train.jsonl", "data.valid=" + dir + "/valid.jsonl",
 			"optimizer.schedule=constant", "train.steps=" + steps}
 	}
-	j := job{out: filepath.Join(t.TempDir(), "run"), sets: sets(demo, "5")}
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: sets(demo, "", "5")}
 	j.must(t, "")
-	j.resume, j.sets = true, sets(copyTree(t, demo), "7")
+	moved := copyTree(t, demo)
+	j.resume, j.sets = true, sets(moved, "/model.safetensors", "7")
 	j.must(t, "")
+	editJSON(t, filepath.Join(j.out, adapterFolder, lora.ConfigFile), func(m map[string]any) {
+		if base := m["base_model_name_or_path"]; base != moved+"/model" {
+			t.Errorf("the adapter's base model is %v", base)
+		}
+	})
 }
 
 // TestCutOff: a weights file that is cut off under a run ends it with a message.

@@ -100,7 +100,7 @@ func (t *Trainer) resultFiles() []checkpoints.File {
 		}}}
 	}
 	return []checkpoints.File{
-		{Name: lora.ConfigFile, Write: func(w io.Writer) error { return t.lora.WriteConfig(w, t.model.Decoder, t.cfg.Model) }},
+		{Name: lora.ConfigFile, Write: func(w io.Writer) error { return t.lora.WriteConfig(w, t.model.Decoder, t.model.Dir) }},
 		{Name: lora.WeightsFile, Write: func(w io.Writer) error { return lora.WriteWeights(w, t.in) }},
 	}
 }
