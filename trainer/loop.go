@@ -29,7 +29,10 @@ func (t *Trainer) loop(ctx context.Context) error {
 		t.state.TokensTotal += int64(m.Tokens)
 		m = m.finish(t, time.Since(began))
 		err = t.validate(ctx, &m)
-		if err := errors.Join(err, t.report.step(m)); err != nil {
+		if unwritten := t.report.step(m); unwritten != nil && err == nil {
+			err = t.unwritten(unwritten)
+		}
+		if err != nil {
 			return err
 		}
 		if t.due(t.cfg.Train.SaveEvery) {
@@ -96,6 +99,15 @@ func (t *Trainer) fill(set *data.Set, indices []int32, r *model.Run, before metr
 	r.Fill(model.Inputs(*b), program.Step{Number: uint64(t.state.Step), TokensBefore: before.seen, LossRowsBefore: before.Tokens})
 }
 
+// unwritten ends a run whose metrics cannot be written. What it has reached is saved.
+func (t *Trainer) unwritten(err error) error {
+	err = fmt.Errorf("metrics of step %d: %w", t.state.Step, err)
+	if unsaved := t.save(); unsaved != nil {
+		return errors.Join(err, unsaved)
+	}
+	return t.mend(err)
+}
+
 // makeUp validates after the step that a run goes on from, if it was stopped before it had.
 func (t *Trainer) makeUp(ctx context.Context) error {
 	m := t.report.last
@@ -105,7 +117,10 @@ func (t *Trainer) makeUp(ctx context.Context) error {
 	if err := t.validate(ctx, m); err != nil || m.ValidLoss == nil {
 		return err
 	}
-	return t.report.again(*m)
+	if err := t.report.again(*m); err != nil {
+		return t.unwritten(err)
+	}
+	return nil
 }
 
 // validate adds the validation loss to the metrics of the step that just ended, if it is due.

@@ -155,11 +155,12 @@ func cutMetrics(path string, step int) (last *metrics, at int64, err error) {
 // again reports the step that the run goes on from once more, with what was missing.
 func (r *report) again(m metrics) error {
 	if err := os.Truncate(r.file.Name(), r.lastAt); err != nil {
-		return fmt.Errorf("metrics: %w", err)
+		return err
 	}
 	return r.step(m)
 }
 
+// step shows a step and adds its line to the metrics. Errors name the file.
 func (r *report) step(m metrics) error {
 	if r.started.IsZero() {
 		r.started = time.Now()
@@ -167,13 +168,6 @@ func (r *report) step(m metrics) error {
 			r.bar = newBar(r.out, int64(r.t.steps), "training")
 			_ = r.bar.Set(r.t.state.Step - 1) // a bar that cannot be drawn is no reason to stop
 		}
-	}
-	line, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	if _, err := r.file.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("metrics: %w", err)
 	}
 	every := r.t.cfg.Train.ReportEvery
 	if r.bar != nil {
@@ -183,7 +177,12 @@ func (r *report) step(m metrics) error {
 	if m.Step == 1 || m.Step == r.t.steps || m.ValidLoss != nil || every > 0 && m.Step%every == 0 {
 		r.line(m)
 	}
-	return nil
+	line, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = r.file.Write(append(line, '\n'))
+	return err
 }
 
 func (r *report) line(m metrics) {

@@ -78,11 +78,15 @@ func (t *Trainer) save() error {
 		bytesFile(stateFile, stateJSON))
 	path, err := checkpoints.Save(t.checkpointDir(), t.state.Step, files, t.cfg.Train.Keep)
 	if err != nil {
-		return fmt.Errorf("checkpoint of step %d: %w; what was saved before is untouched: mend this, then continue from %s with -resume",
-			t.state.Step, err, t.lastCheckpoint())
+		return t.mend(fmt.Errorf("checkpoint of step %d: %w; what was saved before is untouched", t.state.Step, err))
 	}
 	t.report.saved(path)
 	return nil
+}
+
+// mend says how a run goes on that something outside of it has ended.
+func (t *Trainer) mend(err error) error {
+	return fmt.Errorf("%w: mend this, then continue from %s with -resume", err, t.lastCheckpoint())
 }
 
 func bytesFile(name string, b []byte) checkpoints.File {
@@ -129,7 +133,7 @@ func (t *Trainer) resume() error {
 	}
 	if errors.Is(err, checkpoints.ErrNone) {
 		if len(skipped) > 0 {
-			return fmt.Errorf("%s: no valid checkpoint is left", t.checkpointDir())
+			return fmt.Errorf("%s: no valid checkpoint is left: bring one back, or start again without -resume, which keeps this run under another name", t.checkpointDir())
 		}
 		t.options.Log.Info("no checkpoint to resume from: starting at the beginning", "folder", t.checkpointDir())
 		return nil
@@ -252,7 +256,7 @@ func (t *Trainer) export() (string, error) {
 	}
 	dir := filepath.Join(t.cfg.Out, name)
 	if err := checkpoints.WriteFolder(dir, result); err != nil {
-		return "", fmt.Errorf("%s: %w", dir, err)
+		return "", t.mend(fmt.Errorf("%s: %w", dir, err))
 	}
 	return dir, nil
 }

@@ -21,6 +21,7 @@ import (
 	"graft/kernels/metal/emulator"
 	"graft/lora"
 	"graft/model/safetensors"
+	"graft/profile"
 )
 
 const (
@@ -44,6 +45,15 @@ type job struct {
 // run runs the demo's job, or the one in base, with other settings.
 func (j job) run(t *testing.T, base string) error {
 	t.Helper()
+	if j.ctx == nil {
+		j.ctx = context.Background()
+	}
+	cfg, o := j.config(t, base)
+	return Run(j.ctx, cfg, o)
+}
+
+func (j job) config(t *testing.T, base string) (*configs.Config, Options) {
+	t.Helper()
 	if base == "" {
 		base = fmt.Sprintf("model: %s/model\ndata: {train: %s/train.jsonl, valid: %s/valid.jsonl}\n"+
 			"lora: {rank: 4}\noptimizer: {lr: 5e-3}\ntrain: {steps: 12, batch_size: 4, save_every: 5}\nprofile: false\n", demo, demo, demo)
@@ -56,16 +66,13 @@ func (j job) run(t *testing.T, base string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if j.ctx == nil {
-		j.ctx = context.Background()
-	}
 	if j.report == nil {
 		j.report = io.Discard
 	}
 	if j.log == nil {
 		j.log = io.Discard
 	}
-	return Run(j.ctx, cfg, Options{Resume: j.resume, Out: j.report, Log: slog.New(slog.NewTextHandler(j.log, nil)), Show: j.show, backend: j.backend})
+	return cfg, Options{Resume: j.resume, Out: j.report, Log: slog.New(slog.NewTextHandler(j.log, nil)), Show: j.show, backend: j.backend}
 }
 
 func (j job) must(t *testing.T, base string) {
@@ -636,7 +643,7 @@ func TestResumeRefuses(t *testing.T) {
 }
 
 // TestDamagedCheckpoint: a damaged checkpoint is passed over, and the run ends
-// with the same bytes.
+// with the same bytes. Where all are damaged, it says how to begin again.
 func TestDamagedCheckpoint(t *testing.T) {
 	j := job{out: filepath.Join(t.TempDir(), "run")}
 	j.must(t, "")
@@ -659,6 +666,69 @@ func TestDamagedCheckpoint(t *testing.T) {
 	}
 	if !bytes.Equal(adapterBytes(t, j.out), want) {
 		t.Error("the final adapter differs")
+	}
+	for _, step := range []string{"step-000005", "step-000010", "step-000012"} {
+		write(t, filepath.Join(j.out, "checkpoints", step, stateFile), "")
+	}
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "start again without -resume, which keeps this run") {
+		t.Errorf("all are damaged: error %v", err)
+	}
+	j.resume = false
+	j.must(t, "")
+	if !bytes.Equal(adapterBytes(t, j.out+".old-1"), want) {
+		t.Error("the run whose checkpoints are damaged is not kept")
+	}
+}
+
+// TestUnwritten ends a run that cannot write its metrics, then neither those nor a checkpoint, then
+// not its result. It is told what to do, and does it.
+func TestUnwritten(t *testing.T) {
+	want := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"mode=full"}}
+	want.must(t, "")
+	work := copyTree(t, demo)
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"mode=full", "model=" + work + "/model"}}
+	run := func(disturb func(tr *Trainer)) error {
+		cfg, o := j.config(t, "")
+		tr := &Trainer{cfg: cfg, options: o, prof: profile.New()}
+		defer tr.close()
+		if err := errors.Join(tr.open(t.Context()), tr.begin()); err != nil {
+			t.Fatal(err)
+		}
+		disturb(tr)
+		if err := tr.train(t.Context()); err != nil {
+			return err
+		}
+		return tr.finish(t.Context())
+	}
+	saved, tokenizer := filepath.Join(j.out, checkpointFolder), filepath.Join(work, "model", "tokenizer.json")
+	for _, c := range []struct {
+		disturb func(tr *Trainer)
+		mend    func() error
+		want    []string
+	}{
+		{func(tr *Trainer) { tr.report.file.Close() }, func() error { return nil },
+			[]string{"metrics of step 1: write " + j.out + "/metrics.jsonl: ", ": mend this, then continue from " + saved + "/step-000001 with -resume"}},
+		{func(tr *Trainer) { tr.report.file.Close(); os.Rename(saved, saved+"-away"); write(t, saved, "") },
+			func() error { return errors.Join(os.Remove(saved), os.Rename(saved+"-away", saved)) },
+			[]string{"metrics of step 2: ", "checkpoint of step 2: ", "; what was saved before is untouched: mend this, then continue from "}},
+		{func(*Trainer) { os.Rename(tokenizer, tokenizer+"-away") }, func() error { return os.Rename(tokenizer+"-away", tokenizer) },
+			[]string{j.out + "/model: writing tokenizer.json: ", ": mend this, then continue from " + saved + "/step-000012 with -resume"}},
+	} {
+		err := run(c.disturb)
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v, want %q", err, want)
+			}
+		}
+		if err := c.mend(); err != nil {
+			t.Fatal(err)
+		}
+		j.resume = true
+	}
+	j.must(t, "")
+	a, _ := os.ReadFile(filepath.Join(want.out, "model/model.safetensors"))
+	if b, err := os.ReadFile(filepath.Join(j.out, "model/model.safetensors")); err != nil || !bytes.Equal(a, b) {
+		t.Errorf("the model differs from that of an undisturbed run (%v)", err)
 	}
 }
 
