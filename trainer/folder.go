@@ -103,6 +103,15 @@ func (t *Trainer) setAside() error {
 	}
 }
 
+// replaceFile writes a file that appears whole, in the place of one that may be there.
+func replaceFile(path string, b []byte) error {
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	return os.Rename(tmp, path)
+}
+
 // within says whether a path is a folder or in it, links followed.
 func within(path, folder string) bool {
 	if real, err := filepath.EvalSymlinks(path); err == nil {

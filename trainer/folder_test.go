@@ -104,6 +104,32 @@ func TestResumeWithoutCheckpoint(t *testing.T) {
 	}
 }
 
+// TestResumeFinished: a run that is done already stays what it is, and repeats no table.
+func TestResumeFinished(t *testing.T) {
+	var report bytes.Buffer
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"profile=true"}, report: &report}
+	j.must(t, "")
+	read := func() string {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(j.out, profileFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	const table = "total ms"
+	want, adapter := read(), adapterBytes(t, j.out)
+	if !strings.Contains(want, "weight_grad") || !strings.Contains(report.String(), table) {
+		t.Fatalf("no profile:\n%s", &report)
+	}
+	report.Reset()
+	j.resume = true
+	j.must(t, "")
+	if read() != want || !bytes.Equal(adapterBytes(t, j.out), adapter) || strings.Contains(report.String(), table) {
+		t.Errorf("another profile, another adapter, or a table:\n%s", &report)
+	}
+}
+
 // TestFromOwnResult: to rename a run's folder would take away what the next one reads.
 func TestFromOwnResult(t *testing.T) {
 	j := job{out: filepath.Join(t.TempDir(), "run")}

@@ -118,7 +118,7 @@ func newReport(t *Trainer) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(t.cfg.Out, configFile), t.cfg.YAML(), 0o644); err != nil {
+	if err := replaceFile(filepath.Join(t.cfg.Out, configFile), t.cfg.YAML()); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -145,11 +145,7 @@ func cutMetrics(path string, step int) (last *metrics, at int64, err error) {
 			keep.WriteString(line)
 		}
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, []byte(keep.String()), 0o644); err != nil {
-		return nil, 0, err
-	}
-	return last, at, os.Rename(tmp, path)
+	return last, at, replaceFile(path, []byte(keep.String()))
 }
 
 // again reports the step that the run goes on from once more, with what was missing.

@@ -12,6 +12,7 @@
 package trainer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -390,17 +391,17 @@ func (t *Trainer) finish(ctx context.Context) error {
 	if err := t.sample(ctx, "after training"); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	if !t.cfg.Profile {
+	if !t.cfg.Profile || len(t.prof.Rows()) == 0 { // a finished run that is resumed keeps its profile
 		return nil
 	}
 	if t.prof.Exceeds(t.peaks) {
 		t.measureAgain()
 	}
-	f, err := os.Create(filepath.Join(t.cfg.Out, profileFile))
-	if err != nil {
+	var b bytes.Buffer
+	if err := t.prof.JSON(&b, t.peaks); err != nil {
 		return err
 	}
-	if err := errors.Join(t.prof.JSON(f, t.peaks), f.Close()); err != nil {
+	if err := replaceFile(filepath.Join(t.cfg.Out, profileFile), b.Bytes()); err != nil {
 		return err
 	}
 	fmt.Fprintln(t.options.Out)
