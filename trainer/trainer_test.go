@@ -586,7 +586,7 @@ func TestPrompts(t *testing.T) {
 	}
 }
 
-// TestResumeRefuses changes what a resumed run computes with.
+// TestResumeRefuses changes what a resumed run computes with, and what does not change a bit.
 func TestResumeRefuses(t *testing.T) {
 	work := copyTree(t, demo)
 	base := fmt.Sprintf("model: %s/model\ndata: {train: %s/train.jsonl, valid: %s/valid.jsonl}\n"+
@@ -606,13 +606,18 @@ func TestResumeRefuses(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", c.set, err, c.want)
 		}
 	}
-	for _, set := range []string{"threads=1", "backend=cpu", "train.save_every=3", "train.keep=1", "profile=false", "train.recompute=block"} {
-		k := j
-		k.sets = []string{set}
+	for _, set := range []string{"threads=1", "backend=cpu", "train.save_every=3", "train.keep=1", "profile=true", "train.recompute=block"} {
+		var report bytes.Buffer
+		k := job{out: copyTree(t, j.out), resume: true, sets: []string{set}, report: &report}
+		for _, n := range []string{"checkpoints/step-000006", adapterFolder} {
+			if err := os.RemoveAll(filepath.Join(k.out, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		k.must(t, base)
-	}
-	if !bytes.Equal(finished, adapterBytes(t, j.out)) {
-		t.Error("resuming a finished run changed its result")
+		if !strings.Contains(report.String(), "resumed after step 4") || !bytes.Equal(finished, adapterBytes(t, k.out)) {
+			t.Errorf("%s: the adapter differs from that of an undisturbed run:\n%s", set, &report)
+		}
 	}
 	changed := func(name, want string) {
 		t.Helper()
