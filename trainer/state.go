@@ -201,7 +201,7 @@ func (t *Trainer) comparable(c *checkpoints.Checkpoint, p fingerprints) error {
 		{"the validation data " + t.cfg.Data.Valid, p.Valid, t.prints.Valid},
 		{"the backend", p.Backend, t.prints.Backend},
 	} {
-		if f.old != f.now {
+		if f.old != f.now && f.old != "" && f.now != "" { // validation may come and go
 			errs = append(errs, fmt.Errorf("%s has changed since: it was %s and is now %s", f.what, short(f.old), short(f.now)))
 		}
 	}

@@ -606,7 +606,7 @@ func TestResumeRefuses(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", c.set, err, c.want)
 		}
 	}
-	for _, set := range []string{"threads=1", "backend=cpu", "train.save_every=3", "train.keep=1", "profile=true", "train.recompute=block"} {
+	for _, set := range []string{"threads=1", "backend=cpu", "train.save_every=3", "train.keep=1", "profile=true", "train.recompute=block", "data.valid="} {
 		var report bytes.Buffer
 		k := job{out: copyTree(t, j.out), resume: true, sets: []string{set}, report: &report}
 		for _, n := range []string{"checkpoints/step-000006", adapterFolder} {
@@ -617,6 +617,11 @@ func TestResumeRefuses(t *testing.T) {
 		k.must(t, base)
 		if !strings.Contains(report.String(), "resumed after step 4") || !bytes.Equal(finished, adapterBytes(t, k.out)) {
 			t.Errorf("%s: the adapter differs from that of an undisturbed run:\n%s", set, &report)
+		}
+		k.sets = nil // and back again
+		k.must(t, base)
+		if m := readMetrics(t, k.out); m[5].ValidLoss == nil {
+			t.Errorf("%s: no validation after the last step", set)
 		}
 	}
 	changed := func(name, want string) {
@@ -644,6 +649,7 @@ func TestResumeRefuses(t *testing.T) {
 	}
 	changed("model/model.safetensors", "the model "+work+"/model has changed since")
 	changed("train.jsonl", "the training data "+work+"/train.jsonl has changed since")
+	changed("valid.jsonl", "the validation data "+work+"/valid.jsonl has changed since")
 	j.must(t, base)
 }
 
