@@ -212,7 +212,11 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 
 func (t *Trainer) openData(ctx context.Context) (err error) {
 	if _, ok := t.EOS(); !ok {
-		t.options.Log.Warn("neither tokenizer nor config.json names an end-of-sequence token: none is appended, so the model does not learn where to stop")
+		why := "neither tokenizer nor config.json names one"
+		if len(t.model.EOS) > 1 {
+			why = fmt.Sprintf("config.json names several, %v, and tokenizer_config.json says of none that it is eos_token", t.model.EOS)
+		}
+		t.options.Log.Warn("no end-of-sequence token is appended, so the model does not learn where to stop: " + why)
 	}
 	if t.trainSet, err = t.load(ctx, t.cfg.Data.Train); err != nil {
 		return err
@@ -239,7 +243,7 @@ func (t *Trainer) load(ctx context.Context, path string) (*data.Set, error) {
 func (t *Trainer) Encode(text string, special bool) []int32 { return t.tok.Encode(text, special) }
 
 // EOS implements data.Tokenizer: the token that the tokenizer names, or else
-// the one that config.json does.
+// the one that config.json does, if it is only one.
 func (t *Trainer) EOS() (int32, bool) {
 	if eos, ok := t.tok.EOS(); ok {
 		return eos, true

@@ -546,6 +546,26 @@ func TestExportedConfig(t *testing.T) {
 	}
 }
 
+// TestNoEnd: that no end is appended is said, and why.
+func TestNoEnd(t *testing.T) {
+	for _, c := range []struct {
+		eos  any
+		want string
+	}{{nil, "neither tokenizer nor config.json names one"}, {[]int{1, 0}, "config.json names several, [1 0], and tokenizer_config.json says of none"}, {1, ""}} {
+		work := copyTree(t, demo)
+		if err := os.Remove(work + "/model/tokenizer_config.json"); err != nil {
+			t.Fatal(err)
+		}
+		editJSON(t, work+"/model/config.json", func(m map[string]any) { m["eos_token_id"] = c.eos })
+		var log bytes.Buffer
+		j := job{out: filepath.Join(t.TempDir(), "run"), log: &log, sets: []string{"model=" + work + "/model", "train.steps=1"}}
+		j.must(t, "")
+		if !strings.Contains(log.String(), c.want) || strings.Contains(log.String(), "no end-of-sequence token") != (c.want != "") {
+			t.Errorf("eos_token_id %v: said %q, want %q", c.eos, &log, c.want)
+		}
+	}
+}
+
 // TestPrompts: what cannot be a prompt is refused before training, and an end that the tokenizer
 // puts after every text is none of a prompt.
 func TestPrompts(t *testing.T) {
