@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"graft/kernels"
+	"graft/kernels/cpu"
 	"graft/lora"
 )
 
@@ -209,6 +211,36 @@ func TestFirstAdapterGone(t *testing.T) {
 	}
 	if c, err := os.ReadFile(filepath.Join(whole.out, configFile)); err != nil || !strings.Contains(string(c), "rank: 4") {
 		t.Errorf("the config that is written down: %v\n%s", err, c)
+	}
+}
+
+// allocating is a backend that does something before it gives memory.
+type allocating struct {
+	kernels.Backend
+	before func()
+}
+
+func (a allocating) Alloc(bytes int) (kernels.Buffer, error) {
+	a.before()
+	return a.Backend.Alloc(bytes)
+}
+
+// TestOneCheckpoint: a run that goes on from an adapter looks for its checkpoint once, so that
+// all it reads is of the same one.
+func TestOneCheckpoint(t *testing.T) {
+	first := job{out: filepath.Join(t.TempDir(), "first")}
+	first.must(t, "")
+	j := job{out: filepath.Join(t.TempDir(), "run"), sets: []string{"lora.adapter=" + filepath.Join(first.out, adapterFolder)}}
+	j.must(t, "")
+	newest := filepath.Join(j.out, checkpointFolder, "step-000012")
+	var log bytes.Buffer
+	j.resume, j.log = true, &log
+	j.backend = allocating{cpu.New(cpu.Options{}), func() { os.Remove(filepath.Join(newest, optimizerFile)) }}
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "cannot resume from "+newest) {
+		t.Errorf("error %v", err)
+	}
+	if text := log.String(); !strings.Contains(text, "resuming the adapter of a checkpoint") || !strings.Contains(text, "adapter="+newest) {
+		t.Errorf("log: %s", text)
 	}
 }
 

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,12 +55,8 @@ func (t *Trainer) fingerprint() fingerprints {
 
 func (t *Trainer) checkpointDir() string { return filepath.Join(t.cfg.Out, checkpointFolder) }
 
-func (t *Trainer) lastCheckpoint() string {
-	if c, _, err := checkpoints.Latest(t.checkpointDir()); err == nil {
-		return c.Path
-	}
-	return "the beginning"
-}
+// lastCheckpoint says where the run can go on from.
+func (t *Trainer) lastCheckpoint() string { return cmp.Or(t.last, "the beginning") }
 
 // save writes a checkpoint of the state.
 func (t *Trainer) save() error {
@@ -77,6 +74,7 @@ func (t *Trainer) save() error {
 		bytesFile(configFile, t.cfg.YAML()),
 		bytesFile(stateFile, stateJSON))
 	path, err := checkpoints.Save(t.checkpointDir(), t.state.Step, files, t.cfg.Train.Keep)
+	t.last = cmp.Or(path, t.last)
 	if err != nil {
 		return t.mend(fmt.Errorf("checkpoint of step %d: %w; what was saved before is untouched", t.state.Step, err))
 	}
@@ -124,9 +122,12 @@ func (t *Trainer) writeMoments(w io.Writer) error {
 	return safetensors.WriteTo(w, out, nil)
 }
 
-// resume goes on from the newest valid checkpoint, or from the start where there
-// is none yet.
-func (t *Trainer) resume() error {
+// find looks for the checkpoint that a resumed run goes on from: the newest valid one, or
+// none where there is none yet.
+func (t *Trainer) find() error {
+	if !t.options.Resume {
+		return nil
+	}
 	c, skipped, err := checkpoints.Latest(t.checkpointDir())
 	for _, s := range skipped {
 		t.options.Log.Warn("skipping a damaged checkpoint", "path", s.Path, "reason", s.Reason)
@@ -141,9 +142,7 @@ func (t *Trainer) resume() error {
 	if err != nil {
 		return err
 	}
-	if err := t.restore(c); err != nil {
-		return fmt.Errorf("cannot resume from %s: %w", c.Path, err)
-	}
+	t.resumed, t.last = c, c.Path
 	return nil
 }
 

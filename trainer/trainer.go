@@ -73,10 +73,12 @@ type Trainer struct {
 	peaks                                profile.Peaks
 	peaksChecked                         bool // measured again
 
-	lock   *os.File // on the run's folder
-	state  state
-	prints fingerprints
-	report *report
+	lock    *os.File                // on the run's folder
+	resumed *checkpoints.Checkpoint // that the run goes on from; nil: from the start
+	last    string                  // path of the newest checkpoint; "": none yet
+	state   state
+	prints  fingerprints
+	report  *report
 }
 
 // ErrInterrupted says that a run was stopped from outside, after what it had
@@ -179,6 +181,9 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	if err := t.take(); err != nil {
 		return err
 	}
+	if err := t.find(); err != nil {
+		return err
+	}
 	o := model.Options{Full: cfg.Mode == configs.Full, Seed: cfg.Seed}
 	if !o.Full {
 		if o.Adapters, err = t.adapters(); err != nil {
@@ -261,7 +266,10 @@ func (t *Trainer) adapters() (map[string]model.Adapter, error) {
 	t.lora = lora.Config{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: false,
 		Targets: lora.Targets{Names: c.Targets.Names, Pattern: c.Targets.Pattern}, Layers: c.Layers.Resolve(len(t.model.Layers))}
 	if c.Adapter != "" {
-		dir := t.adapterFolder()
+		dir, how := c.Adapter, "starting from an adapter, whose rank, alpha and targets hold"
+		if t.resumed != nil { // what has become of the first one no longer matters
+			dir, how = t.resumed.Path, "resuming the adapter of a checkpoint, whose rank, alpha and targets hold"
+		}
 		from, err := lora.ReadConfig(dir)
 		if err != nil {
 			return nil, err
@@ -269,24 +277,13 @@ func (t *Trainer) adapters() (map[string]model.Adapter, error) {
 		from.Dropout = c.Dropout
 		t.lora = from
 		t.cfg.LoRA.Rank, t.cfg.LoRA.Alpha = from.Rank, from.Alpha // what is written down is what holds
-		t.options.Log.Info("starting from an adapter, whose rank, alpha and targets hold", "adapter", dir)
+		t.options.Log.Info(how, "adapter", dir)
 	}
 	a, err := t.lora.Adapters(t.model.Decoder)
 	if err != nil {
 		return nil, fmt.Errorf("lora: %w", err)
 	}
 	return a, nil
-}
-
-// adapterFolder is where the adapter lies that training starts from, or goes on from: what
-// has become of the first one no longer matters then.
-func (t *Trainer) adapterFolder() string {
-	if t.options.Resume {
-		if c, _, err := checkpoints.Latest(t.checkpointDir()); err == nil {
-			return c.Path
-		}
-	}
-	return t.cfg.LoRA.Adapter
 }
 
 // planSteps settles how many steps the run has, and the schedule over them.
@@ -309,9 +306,9 @@ func (t *Trainer) planSteps() error {
 // begin brings parameters and optimizer to where the run starts or goes on.
 func (t *Trainer) begin() (err error) {
 	t.prints = t.fingerprint()
-	if t.options.Resume {
-		if err := t.resume(); err != nil {
-			return err
+	if c := t.resumed; c != nil {
+		if err := t.restore(c); err != nil {
+			return fmt.Errorf("cannot resume from %s: %w", c.Path, err)
 		}
 	}
 	if t.state.Step == 0 {
@@ -359,8 +356,8 @@ func (t *Trainer) diverged(step int, what string) error {
 		clip = "set optimizer.clip"
 	}
 	from := ""
-	if c, _, err := checkpoints.Latest(t.checkpointDir()); err == nil && t.cfg.Mode != configs.Full {
-		from = fmt.Sprintf("; to start from what was reached, with lora.adapter=%s and another -out", c.Path)
+	if t.last != "" && t.cfg.Mode != configs.Full {
+		from = fmt.Sprintf("; to start from what was reached, with lora.adapter=%s and another -out", t.last)
 	}
 	return fmt.Errorf("step %d: %s: training has diverged; lower optimizer.lr (now %g) or %s, and start a new run%s", step, what, t.cfg.Optimizer.LR, clip, from)
 }
