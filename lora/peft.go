@@ -156,7 +156,7 @@ func (c Config) WriteConfig(w io.Writer, d *model.Decoder, folder string) error 
 		p.RankPattern = map[string]int{}
 	}
 	var layers []int
-	p.Targets, layers = c.targetList(d, adapters)
+	p.Targets, layers = c.TargetList(d, adapters)
 	p.Layers = layers
 	b, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
@@ -166,10 +166,11 @@ func (c Config) WriteConfig(w io.Writer, d *model.Decoder, folder string) error 
 	return err
 }
 
-// targetList returns target_modules as names that PEFT resolves to exactly the
+// TargetList returns target_modules as names that PEFT resolves to exactly the
 // adapted modules: ends of paths, with layers_to_transform where only some
-// layers are adapted, or else whole paths.
-func (c Config) targetList(d *model.Decoder, adapters map[string]model.Adapter) (names []string, layers []int) {
+// layers are adapted, or else whole paths. Both are in order, whatever c's are;
+// layers is nil for all.
+func (c Config) TargetList(d *model.Decoder, adapters map[string]model.Adapter) (names []string, layers []int) {
 	var whole []string
 	for m := range adapters {
 		whole = append(whole, m)
@@ -181,7 +182,7 @@ func (c Config) targetList(d *model.Decoder, adapters map[string]model.Adapter) 
 	slices.Sort(names)
 	short := Config{Rank: 1, Targets: Targets{Names: names}, Layers: c.Layers}
 	if got, err := short.Adapters(d); err == nil && len(got) == len(adapters) {
-		return names, c.Layers
+		return names, slices.Compact(slices.Sorted(slices.Values(c.Layers)))
 	}
 	return whole, nil
 }

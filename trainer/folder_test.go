@@ -3,12 +3,15 @@ package trainer
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"graft/configs"
 	"graft/kernels"
 	"graft/kernels/cpu"
 	"graft/lora"
@@ -211,6 +214,58 @@ func TestFirstAdapterGone(t *testing.T) {
 	}
 	if c, err := os.ReadFile(filepath.Join(whole.out, configFile)); err != nil || !strings.Contains(string(c), "rank: 4") {
 		t.Errorf("the config that is written down: %v\n%s", err, c)
+	}
+}
+
+// TestAdapterWrittenDown: config.yaml says what is adapted, however the first adapter's file
+// says it, and the run can be resumed.
+func TestAdapterWrittenDown(t *testing.T) {
+	for _, c := range []struct {
+		trained         []string // settings of the first adapter
+		targets, layers any      // what its file is made to say
+		names           []string // that are written down
+		list            []int
+	}{
+		{[]string{"lora.targets=[q_proj, v_proj]"}, []string{"v_proj", "q_proj"}, nil, []string{"q_proj", "v_proj"}, nil},
+		{[]string{"lora.targets=[q_proj, v_proj]", "lora.layers=[1, 2]"}, []string{"self_attn.v_proj", "q_proj"}, []int{2, 1, 2}, []string{"q_proj", "v_proj"}, []int{1, 2}},
+		{[]string{`lora.targets=.*\.[02]\..*k_proj`}, `.*\.[02]\..*k_proj`, nil, []string{"model.layers.0.self_attn.k_proj", "model.layers.2.self_attn.k_proj"}, nil},
+		{nil, "all-linear", []int{}, []string{"down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"}, nil},
+	} {
+		first := job{out: filepath.Join(t.TempDir(), "first"), sets: append(c.trained, "train.steps=1")}
+		first.must(t, "")
+		path := filepath.Join(first.out, adapterFolder, lora.ConfigFile)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := map[string]any{}
+		if err := json.Unmarshal(b, &config); err != nil {
+			t.Fatal(err)
+		}
+		config["target_modules"], config["layers_to_transform"] = c.targets, c.layers
+		if b, err = json.Marshal(config); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, string(b))
+		sets := []string{"lora.adapter=" + filepath.Dir(path), "lora.targets=[o_proj]", "lora.layers=1", "optimizer.schedule=constant"}
+		whole := job{out: filepath.Join(t.TempDir(), "whole"), sets: append(sets, "train.steps=4")}
+		whole.must(t, "")
+		written, err := configs.Load(filepath.Join(whole.out, configFile), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := written.LoRA
+		want.Targets, want.Layers = configs.Targets{Names: c.names}, configs.Layers{List: c.list}
+		if !reflect.DeepEqual(written.LoRA, want) {
+			t.Errorf("%v, %v: written down is %+v", c.targets, c.layers, written.LoRA)
+		}
+		parts := job{out: filepath.Join(t.TempDir(), "parts"), sets: append(sets, "train.steps=2")}
+		parts.must(t, "")
+		parts.resume, parts.sets = true, append(sets, "train.steps=4")
+		parts.must(t, "")
+		if !bytes.Equal(adapterBytes(t, parts.out), adapterBytes(t, whole.out)) {
+			t.Errorf("%v, %v: the adapters differ", c.targets, c.layers)
+		}
 	}
 }
 

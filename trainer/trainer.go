@@ -276,12 +276,15 @@ func (t *Trainer) adapters() (map[string]model.Adapter, error) {
 		}
 		from.Dropout = c.Dropout
 		t.lora = from
-		t.cfg.LoRA.Rank, t.cfg.LoRA.Alpha = from.Rank, from.Alpha // what is written down is what holds
 		t.options.Log.Info(how, "adapter", dir)
 	}
 	a, err := t.lora.Adapters(t.model.Decoder)
 	if err != nil {
 		return nil, fmt.Errorf("lora: %w", err)
+	}
+	if l := &t.cfg.LoRA; l.Adapter != "" { // what is written down is what holds
+		names, layers := t.lora.TargetList(t.model.Decoder, a)
+		l.Rank, l.Alpha, l.Targets, l.Layers = t.lora.Rank, t.lora.Alpha, configs.Targets{Names: names}, configs.Layers{List: layers}
 	}
 	return a, nil
 }
