@@ -32,7 +32,30 @@ func (t *Trainer) look() ([]os.DirEntry, error) {
 	if len(entries) > 0 && !isRun(entries) {
 		return nil, fmt.Errorf("out: %s is not empty and holds no run: choose another folder", out)
 	}
+	if run := owner(out); run != "" {
+		return nil, fmt.Errorf("out: %s is where the run in %s keeps its results, and replaces them: choose another folder", out, run)
+	}
 	return entries, nil
+}
+
+// owner returns the run that writes and removes folders where out is or is to be, "" where
+// none does.
+func owner(out string) string {
+	path, err := filepath.Abs(out)
+	for err == nil && filepath.Dir(path) != path {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		run := filepath.Dir(path)
+		switch filepath.Base(path) {
+		case checkpointFolder, adapterFolder, modelFolder:
+			if entries, err := os.ReadDir(run); err == nil && isRun(entries) {
+				return run
+			}
+		}
+		path = run
+	}
+	return ""
 }
 
 // take makes the folder this run's. What is not a run's stays as it is.

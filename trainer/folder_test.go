@@ -57,6 +57,29 @@ func TestForeignFolder(t *testing.T) {
 	}
 }
 
+// TestInsideRun: a run in a place that another one writes to would be removed by it.
+func TestInsideRun(t *testing.T) {
+	dir := t.TempDir()
+	outer := job{out: filepath.Join(dir, "run"), sets: []string{"train.steps=1"}}
+	outer.must(t, "")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(filepath.Join(outer.out, checkpointFolder), link); err != nil {
+		t.Skip(err)
+	}
+	for _, out := range []string{filepath.Join(outer.out, modelFolder), filepath.Join(outer.out, adapterFolder, "a", "b"), filepath.Join(link, "a")} {
+		j := job{out: out}
+		if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "keeps its results") {
+			t.Errorf("%s: error %v", out, err)
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Errorf("%s has been made", out)
+		}
+	}
+	for _, out := range []string{filepath.Join(outer.out, "more"), filepath.Join(dir, modelFolder)} {
+		job{out: out, sets: outer.sets}.must(t, "")
+	}
+}
+
 // TestLockedResume: whoever looks for a checkpoint while another run is in the folder leaves
 // what that one is writing.
 func TestLockedResume(t *testing.T) {
