@@ -67,6 +67,26 @@ func (t *Trainer) take() (err error) {
 	return err
 }
 
+// inPlace says whether an open file is still the one of its name.
+func inPlace(f *os.File) bool {
+	now, err := os.Stat(f.Name())
+	if err != nil {
+		return false
+	}
+	then, err := f.Stat()
+	return err == nil && os.SameFile(now, then)
+}
+
+// holds returns an error where the folder is no longer the one that the run has locked: by
+// that name there is none now, or another run's.
+func (t *Trainer) holds() error {
+	if inPlace(t.lock) {
+		return nil
+	}
+	return fmt.Errorf("step %d: out: %s was renamed or removed during the run, so nothing more is saved there: "+
+		"give it its name back and continue with -resume, or start again", t.state.Step, t.cfg.Out)
+}
+
 // isRun says whether entries are those of a run: nothing else, or what every run has,
 // and what somebody put there.
 func isRun(entries []os.DirEntry) bool {

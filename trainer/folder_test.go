@@ -341,6 +341,37 @@ func TestMovedInputs(t *testing.T) {
 	})
 }
 
+// TestRenamedFolder: a run saves nothing, neither checkpoint nor result, in a folder that is no
+// longer its own.
+func TestRenamedFolder(t *testing.T) {
+	for _, last := range []string{"step-000005", "step-000012"} {
+		j := job{out: filepath.Join(t.TempDir(), "run")}
+		j.report = told(func(text string) {
+			if !strings.HasPrefix(text, "saved ") || !strings.HasSuffix(text, last+"\n") {
+				return
+			}
+			if err := os.Rename(j.out, j.out+".moved"); err != nil {
+				t.Skip(err) // some systems do not let that happen
+			}
+			write(t, filepath.Join(j.out, lockFile), "another run's")
+		})
+		if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), j.out+" was renamed or removed during the run") {
+			t.Errorf("after %s: error %v", last, err)
+		}
+		if entries, err := os.ReadDir(j.out); err != nil || len(entries) != 1 {
+			t.Errorf("after %s: %v in another run's folder, %v", last, entries, err)
+		}
+	}
+}
+
+// told is a writer that does something with every text.
+type told func(text string)
+
+func (f told) Write(b []byte) (int, error) {
+	f(string(b))
+	return len(b), nil
+}
+
 // TestCutOff: a weights file that is cut off under a run ends it with a message.
 func TestCutOff(t *testing.T) {
 	work := copyTree(t, demo)

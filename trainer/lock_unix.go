@@ -35,13 +35,3 @@ func lock(dir string) (*os.File, error) {
 		f.Close() // another process has renamed the folder meanwhile
 	}
 }
-
-// inPlace says whether an open file is still the one of its name.
-func inPlace(f *os.File) bool {
-	now, err := os.Stat(f.Name())
-	if err != nil {
-		return false
-	}
-	then, err := f.Stat()
-	return err == nil && os.SameFile(now, then)
-}

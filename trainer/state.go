@@ -63,6 +63,9 @@ func (t *Trainer) save() error {
 	if err := t.checkParameters(); err != nil {
 		return t.diverged(t.state.Step, err.Error())
 	}
+	if err := t.holds(); err != nil {
+		return err
+	}
 	t.state.Prints = t.prints
 	t.state.Position = t.loader.Position(t.state.Step)
 	stateJSON, err := json.MarshalIndent(t.state, "", " ")
@@ -245,6 +248,9 @@ func (t *Trainer) restoreMoments(c *checkpoints.Checkpoint) error {
 // export writes the result into the run's folder, under a name that stays the
 // same.
 func (t *Trainer) export() (string, error) {
+	if err := t.holds(); err != nil {
+		return "", err
+	}
 	name := adapterFolder
 	result := t.resultFiles()
 	if t.cfg.Mode == configs.Full {
