@@ -196,6 +196,25 @@ func modelOfDemo(t *testing.T) string {
 	return filepath.Join(demoFolder, "model")
 }
 
+// TestDamagedFirstAdapter: a run that cannot begin leaves the earlier one where it is.
+func TestDamagedFirstAdapter(t *testing.T) {
+	first := job{out: filepath.Join(t.TempDir(), "first")}
+	first.must(t, "")
+	if err := os.Truncate(filepath.Join(first.out, adapterFolder, lora.WeightsFile), 2000); err != nil {
+		t.Fatal(err)
+	}
+	j := job{out: filepath.Join(t.TempDir(), "run")}
+	j.must(t, "")
+	want := adapterBytes(t, j.out)
+	j.sets = []string{"lora.adapter=" + filepath.Join(first.out, adapterFolder)}
+	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), lora.WeightsFile) {
+		t.Errorf("error %v", err)
+	}
+	if !bytes.Equal(adapterBytes(t, j.out), want) {
+		t.Error("the earlier result is not what it was")
+	}
+}
+
 // TestFirstAdapterGone: a run goes on as it was, whatever has become of the adapter that it
 // started from.
 func TestFirstAdapterGone(t *testing.T) {

@@ -315,10 +315,10 @@ func (t *Trainer) begin() (err error) {
 		}
 	}
 	if t.state.Step == 0 {
-		if err := t.setAside(); err != nil {
+		if err := t.initialize(); err != nil {
 			return err
 		}
-		if err := t.initialize(); err != nil {
+		if err := t.setAside(); err != nil { // once there is a run to make room for
 			return err
 		}
 	}
