@@ -27,6 +27,28 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+// TestBeforeData: what is wrong with the folder or with the targets is said before all data
+// are read.
+func TestBeforeData(t *testing.T) {
+	foreign, locked := t.TempDir(), filepath.Join(t.TempDir(), "run")
+	write(t, filepath.Join(foreign, "letter"), "mine")
+	f, err := lock(locked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, c := range []struct{ out, set, want string }{
+		{foreign, "seed=0", "holds no run"},
+		{locked, "seed=0", "another process is training in"},
+		{filepath.Join(t.TempDir(), "run"), "lora.targets=[q_prj]", `target "q_prj" matches no linear layer`},
+	} {
+		j := job{out: c.out, sets: []string{c.set, "data.train=nowhere.jsonl"}}
+		if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+}
+
 // TestForeignFolder: what is no run stays as it is, whatever the names in it.
 func TestForeignFolder(t *testing.T) {
 	for _, names := range [][]string{{"letter"}, {"checkpoints/code.go", "letter"}, {"config.yaml", "letter"}, {".lock", "letter"}, {"checkpoints/code.go"}} {

@@ -157,7 +157,8 @@ func (t *Trainer) close() {
 	}
 }
 
-// open loads model and data and plans the run.
+// open loads model and data and plans the run. What is quickly found to be wrong comes before
+// the data, which take their time.
 func (t *Trainer) open(ctx context.Context) (err error) {
 	cfg := t.cfg
 	if t.model, err = model.Open(cfg.Model); err != nil {
@@ -168,9 +169,6 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := t.openPrompts(); err != nil {
-		return err
-	}
-	if err := t.openData(ctx); err != nil {
 		return err
 	}
 	if t.backend = t.options.backend; t.backend == nil {
@@ -189,6 +187,9 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 		if o.Adapters, err = t.adapters(); err != nil {
 			return err
 		}
+	}
+	if err := t.openData(ctx); err != nil {
+		return err
 	}
 	if t.in, err = t.model.Place(t.backend, o); err != nil {
 		return err
