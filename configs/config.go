@@ -148,6 +148,7 @@ const (
 func (c *Config) problems() []problem {
 	var k check
 	k.that(c.Model != "", "model", "missing: name the folder of the base model")
+	k.that(c.Out != "", "out", "empty: name the folder of the run")
 	k.that(c.Data.Train != "", "data.train", "missing: name a file of JSON lines")
 	k.word("mode", c.Mode, LoRA, Full)
 	k.word("backend", c.Backend, "auto", "cpu", "metal", "reference")

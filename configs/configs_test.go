@@ -42,6 +42,11 @@ func TestLayers(t *testing.T) {
 	if c, err := Load(p, []string{"out=123", "lora.targets=.*proj"}, nil); err != nil || c.Out != "123" || c.LoRA.Targets.Pattern != ".*proj" {
 		t.Errorf("texts without quotes: %+v, %v", c, err)
 	}
+	for out, want := range map[string]string{"runs/a/": "runs/a", "runs/a/.": "runs/a", "./a": "a", ".": "."} {
+		if c, err := Load(p, []string{"out=" + out}, nil); err != nil || c.Out != filepath.FromSlash(want) {
+			t.Errorf("out %s: %+v, %v", out, c, err)
+		}
+	}
 	again, err := Parse(c.YAML())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, c.YAML())
@@ -96,6 +101,7 @@ func TestErrors(t *testing.T) {
 		{text: minimal + "lora.rank: 4\n", want: []string{"job.yaml:4: unknown key \"lora.rank\": write lora: {rank: …}"}},
 		{text: minimal + "optimizer: {eps: 1e-300}\n", want: []string{"optimizer.eps: 1e-300, want 1e-37 to 1"}},
 		{text: minimal + "---\nseed: 1\n", want: []string{"more than one document"}},
+		{text: minimal + "out: ''\n", want: []string{"job.yaml:4: out: empty"}},
 		{text: minimal + "keep: 3\n", want: []string{"did you mean train.keep?"}},
 		{text: minimal + "\"a\\nb\": 3\n", want: []string{"unknown key a b"}},
 		{text: minimal, sets: []string{"lora.rank=0"}, want: []string{"-set lora.rank=0: lora.rank: 0, want 1 to"}},

@@ -58,6 +58,7 @@ func load(name, out string, b []byte, sets, env []string) (*Config, error) {
 			c.Train.Epochs = 0 // what is not used is not written down either
 		}
 		l.validate(name, &c)
+		c.Out = filepath.Clean(c.Out) // by which the trainer knows a link, and names its neighbours
 	}
 	if len(l.errs) > maxErrors {
 		l.errs = append(l.errs[:maxErrors], fmt.Errorf("%s: and %d more problems", name, len(l.errs)-maxErrors))

@@ -132,7 +132,7 @@ func (t *Trainer) setAside() error {
 		}
 	}
 	for i := 1; ; i++ {
-		aside := fmt.Sprintf("%s.old-%d", filepath.Clean(t.cfg.Out), i)
+		aside := fmt.Sprintf("%s.old-%d", t.cfg.Out, i)
 		if _, err := os.Lstat(aside); !errors.Is(err, os.ErrNotExist) {
 			continue
 		}

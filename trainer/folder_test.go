@@ -74,8 +74,11 @@ func TestForeignFolder(t *testing.T) {
 	if err := os.Symlink(t.TempDir(), j.out); err != nil {
 		t.Skip(err)
 	}
-	if err := j.run(t, ""); err == nil || !strings.Contains(err.Error(), "is a link: name the folder itself") {
-		t.Errorf("a link: error %v", err)
+	for _, end := range []string{"", "/", "/."} {
+		k := job{out: j.out + end}
+		if err := k.run(t, ""); err == nil || !strings.Contains(err.Error(), "is a link: name the folder itself") {
+			t.Errorf("a link, and %q: error %v", end, err)
+		}
 	}
 }
 
