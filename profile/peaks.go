@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 
+	"graft/internal/files"
 	"graft/kernels"
 )
 
@@ -66,10 +67,13 @@ func key(b kernels.Backend) string {
 	return strings.Join([]string{info.Name, info.Detail, runtime.GOOS, runtime.GOARCH, processor()}, "; ")
 }
 
+// maxCache bounds the cache's file.
+const maxCache = 1 << 20
+
 // load reads the cache; a damaged one is an empty one.
 func load(cache string) map[string]Peaks {
 	known := map[string]Peaks{}
-	if data, err := os.ReadFile(cache); err != nil || json.Unmarshal(data, &known) != nil || known == nil {
+	if data, err := files.Read(cache, maxCache); err != nil || json.Unmarshal(data, &known) != nil || known == nil {
 		return map[string]Peaks{}
 	}
 	return known

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"graft/configs"
+	"graft/internal/files"
 	"graft/internal/units"
 	"graft/profile"
 	"graft/program"
@@ -112,7 +113,7 @@ func newReport(t *Trainer) (*report, error) {
 	path := filepath.Join(t.cfg.Out, metricsFile)
 	last, lastAt, err := cutMetrics(path, t.state.Step)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
@@ -128,24 +129,32 @@ func newReport(t *Trainer) (*report, error) {
 // cutMetrics drops the lines of steps after the one that a run goes on from. It returns the
 // metrics of that step, and where its line starts.
 func cutMetrics(path string, step int) (last *metrics, at int64, err error) {
-	b, err := os.ReadFile(path)
+	f, err := files.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, 0, nil
 	}
 	if err != nil {
 		return nil, 0, err
 	}
-	var keep strings.Builder
-	for line := range strings.Lines(string(b)) {
+	tmp, err := os.Create(path + ".tmp")
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	keep, lines := bufio.NewWriter(tmp), bufio.NewScanner(f)
+	for end := int64(0); lines.Scan(); {
 		var m metrics
-		if json.Unmarshal([]byte(line), &m) == nil && m.Step <= step && strings.HasSuffix(line, "\n") {
+		if json.Unmarshal(lines.Bytes(), &m) == nil && m.Step <= step {
 			if m.Step == step {
-				last, at = &m, int64(keep.Len())
+				last, at = &m, end
 			}
-			keep.WriteString(line)
+			n, _ := fmt.Fprintf(keep, "%s\n", lines.Bytes()) // Flush has the error
+			end += int64(n)
 		}
 	}
-	return last, at, replaceFile(path, []byte(keep.String()))
+	if err := errors.Join(lines.Err(), keep.Flush(), tmp.Close(), f.Close()); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return last, at, os.Rename(tmp.Name(), path)
 }
 
 // again reports the step that the run goes on from once more, with what was missing.

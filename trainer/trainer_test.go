@@ -763,6 +763,23 @@ func TestUnwritten(t *testing.T) {
 	}
 }
 
+// TestCutMetrics: the lines of whole steps stay, up to the one that a run goes on from.
+func TestCutMetrics(t *testing.T) {
+	path := filepath.Join(t.TempDir(), metricsFile)
+	write(t, path, `{"step": 1}`+"\nnoise\n"+`{"step": 3}`+"\n"+`{"step": 2}`+"\n"+`{"step": 2, "lo`)
+	last, at, err := cutMetrics(path, 2)
+	if err != nil || last.Step != 2 || at != 12 {
+		t.Fatal(last, at, err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != `{"step": 1}`+"\n"+`{"step": 2}`+"\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	folder := t.TempDir()
+	if _, _, err := cutMetrics(folder, 2); err == nil || !strings.Contains(err.Error(), "not a regular file") || strings.Count(err.Error(), folder) != 1 {
+		t.Errorf("no file: error %v", err)
+	}
+}
+
 // TestDiverged: a loss that is no number ends the run with its step, and the
 // checkpoints from before stay.
 func TestDiverged(t *testing.T) {
