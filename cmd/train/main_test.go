@@ -62,7 +62,10 @@ func TestBench(t *testing.T) {
 		{[]string{"-model", "x", "-batch", "0", "-length", "1"}, "-length is 1, want 2 to"},
 		{[]string{"-only", "leads: softmax", "-json", "no/where.json"}, "no/where.json"},
 	} {
-		code, _, stderr := command(append([]string{"bench"}, c.args...)...)
+		code, stdout, stderr := command(append([]string{"bench"}, c.args...)...)
+		if strings.Contains(stdout, "softmax") {
+			t.Errorf("%v: timed before it fails:\n%s", c.args, stdout)
+		}
 		if code != exitError || !strings.Contains(stderr, c.want) || strings.Contains(stderr, "goroutine") {
 			t.Errorf("%v: exit code %d, %q, want %q", c.args, code, stderr, c.want)
 		}
