@@ -36,7 +36,8 @@ const usage = `train fine-tunes a language model with low-rank adapters (LoRA).
   train bench                                    time every kernel against the machine's limits (train bench -h)
   train doctor                                   what this machine has, and whether it computes right
 
-Ctrl-C (or SIGTERM, or a closed terminal) saves a checkpoint and ends the run; kill -USR1 prints the profile so far.
+Ctrl-C (or SIGTERM, a closed terminal, or output that nobody reads any more) saves a checkpoint and ends the run; kill -USR1
+prints the profile so far.
 
 Flags:
 `
@@ -80,9 +81,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	// The first signal ends the run in order, the second at once.
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
-		ends = append(ends, syscall.SIGHUP)
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGPIPE} {
+		if !signal.Ignored(s) { // as nohup does
+			ends = append(ends, s)
+		}
 	}
+	// Every write to a pipe without a reader is such a signal: none of them may end the run while it saves.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	context.AfterFunc(ctx, stop)
 	err = trainer.Run(ctx, cfg, trainer.Options{Resume: *resume, Out: stdout, Log: slog.New(plain{w: stderr}), Show: showSignal()})

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -11,6 +13,14 @@ import (
 
 	"graft/configs"
 )
+
+// TestMain runs the program itself where a test asks for a process of its own.
+func TestMain(m *testing.M) {
+	if os.Getenv("GRAFT_TEST_MAIN") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
 
 func command(args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
@@ -119,6 +129,44 @@ func TestDemo(t *testing.T) {
 	}
 	if code, _, stderr := command("-config", "configs/llama-lora.yaml", "-out", dir); code != 0 || !strings.Contains(stderr, "an earlier run is kept") {
 		t.Errorf("once more: exit code %d, %q", code, stderr)
+	}
+}
+
+// TestClosedPipe: a run whose output nobody reads any more ends like an interrupted one; so
+// does one that is interrupted together with its reader.
+func TestClosedPipe(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals here")
+	}
+	t.Chdir("../..")
+	for _, interrupt := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "run")
+		p := exec.Command(os.Args[0], "-config", "configs/llama-lora.yaml", "-out", dir,
+			"-set", "train.steps=1000000", "-set", "train.report_every=1", "-set", "train.eval_every=0", "-set", "sample.prompts=[]")
+		p.Env = append(os.Environ(), "GRAFT_TEST_MAIN=1")
+		var stderr bytes.Buffer
+		p.Stderr = &stderr
+		out, err := p.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for lines.Scan() && !strings.HasPrefix(strings.TrimSpace(lines.Text()), "step ") {
+		}
+		if interrupt {
+			if err := p.Process.Signal(os.Interrupt); err != nil {
+				t.Error(err)
+			}
+		}
+		out.Close()
+		p.Wait()
+		saved, err := filepath.Glob(filepath.Join(dir, "checkpoints", "step-*"))
+		if code := p.ProcessState.ExitCode(); code != exitInterrupted || err != nil || len(saved) == 0 || !strings.Contains(stderr.String(), "interrupted after step") {
+			t.Errorf("interrupted %v: exit code %d, checkpoints %v, %v, %q", interrupt, code, saved, err, &stderr)
+		}
 	}
 }
 
