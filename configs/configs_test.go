@@ -117,8 +117,10 @@ func TestErrors(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Load(file(t, minimal+"a: [\n"), nil, nil); err == nil || strings.Contains(err.Error(), "\n") {
-		t.Errorf("a file that is no YAML: %v", err)
+	for _, text := range []string{minimal + "a: [\n", "hello\n", "null\n", "- a\n"} {
+		if _, err := Load(file(t, text), nil, nil); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 	for _, c := range []struct {
 		sets, env []string

@@ -124,8 +124,8 @@ func (l *loader) fail(format string, args ...any) {
 	}, text)))
 }
 
-// file puts the keys of a YAML document into viper's config layer. Where it is none, there
-// is nothing more to say.
+// file puts the keys of a YAML document into viper's config layer. Where there are none,
+// there is nothing more to say.
 func (l *loader) file(name string, b []byte) bool {
 	var doc, second yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(b))
@@ -140,12 +140,12 @@ func (l *loader) file(name string, b []byte) bool {
 	if err := d.Decode(&second); err != io.EOF {
 		l.fail("%s: more than one document, or something after its end (---)", name)
 	}
-	values := map[string]any{}
-	l.mapping(name, "", doc.Content[0], values)
+	values, root := map[string]any{}, doc.Content[0]
+	l.mapping(name, "", root, values)
 	if err := l.v.MergeConfigMap(values); err != nil {
 		l.fail("%s: %v", name, err)
 	}
-	return true
+	return root.Kind == yaml.MappingNode
 }
 
 // yamlError is yaml.v3's message as it follows the name of the file: "yaml: line

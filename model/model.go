@@ -75,7 +75,7 @@ func Open(path string) (*Model, error) {
 			}
 			return nil, fmt.Errorf("model %s: there is no such file or folder%s", path, where)
 		}
-		return nil, fmt.Errorf("model %s: %w", path, err)
+		return nil, fmt.Errorf("model: %w", err)
 	}
 	m := &Model{Dir: path}
 	if !info.IsDir() {

@@ -126,9 +126,22 @@ func parse(flags *flag.FlagSet, args []string) (code int, done bool) {
 // report prints an error, one line for each of its parts.
 func report(w io.Writer, err error) int {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "train: %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(w, "train: %s\n", shorten(strings.TrimRight(line, "\n")))
 	}
 	return exitError
+}
+
+// maxLine bounds a line of an error in bytes: a value that it repeats may be of any length.
+const maxLine = 1000
+
+// shorten leaves out the middle of a line that is too long: it begins with the place and ends
+// with what is wrong.
+func shorten(line string) string {
+	if len(line) <= maxLine {
+		return line
+	}
+	first, last := line[:maxLine/2], line[len(line)-maxLine/2:]
+	return strings.ToValidUTF8(first, "") + " … " + strings.ToValidUTF8(last, "")
 }
 
 func help(flags *flag.FlagSet) {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"graft/configs"
 )
@@ -91,6 +92,19 @@ func TestBench(t *testing.T) {
 	b, err := os.ReadFile(file)
 	if code != 0 || err != nil || !strings.Contains(stdout, "whole step") || !strings.Contains(string(b), `"kind": "whole step"`) {
 		t.Errorf("exit code %d, %s, %v\n%s", code, stderr, err, stdout)
+	}
+}
+
+// TestLongValue: a message repeats no more of a value than a line holds.
+func TestLongValue(t *testing.T) {
+	long := strings.Repeat("Zürich ", 1<<14)
+	for _, c := range []struct{ set, want string }{
+		{"model=" + long, "train: model: stat Z"}, {"data.format=" + long, "want one of auto, text, completion"}, {long, "want key=value"},
+	} {
+		code, _, stderr := command("-config", "../../configs/llama-lora.yaml", "-set", c.set)
+		if code != exitError || len(stderr) > 2*maxLine || !utf8.ValidString(stderr) || !strings.Contains(stderr, c.want) {
+			t.Errorf("exit code %d, %d bytes: %.3000q, want %q", code, len(stderr), stderr, c.want)
+		}
 	}
 }
 

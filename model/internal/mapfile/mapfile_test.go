@@ -39,7 +39,7 @@ func TestOpen(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := Open(dir); err == nil || err.Error() != dir+": not a regular file" {
 		t.Errorf("a folder: %v", err)
 	}
 	path := filepath.Join(dir, "missing")
