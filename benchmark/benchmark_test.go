@@ -107,6 +107,10 @@ func TestStep(t *testing.T) {
 	if whole.Kind != "whole step" || whole.Best < best || calls < 50 || attention != 4 {
 		t.Errorf("%d calls, %d of attention; %v of %+v", calls, attention, best, whole)
 	}
+	const weights = 4*(2*96*96+2*96*32+3*96*256) + 96*512 // of the layers, and of the head
+	if want := 4.0 * weights * 3 * 7; whole.FLOPs != want {
+		t.Errorf("%v FLOPs, want %v", whole.FLOPs, want)
+	}
 	if err := Step(context.Background(), StepOptions{Model: "nowhere"}, Options{Open: open}, nil); err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("error %v", err)
 	}

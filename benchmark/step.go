@@ -28,7 +28,7 @@ type StepOptions struct {
 // Step times the operations of a whole training step of a model, as they follow
 // each other, and hands a row for each kind and shape to emit: its time is that
 // of all its calls in a step. The last row is the whole step; its FLOPs are
-// the useful ones, 4 for each weight and token.
+// the useful ones, 4 for each token and weight of a linear layer.
 func Step(ctx context.Context, s StepOptions, o Options, emit func(Row)) error {
 	m, err := model.Open(s.Model)
 	if err != nil {
@@ -70,7 +70,7 @@ func Step(ctx context.Context, s StepOptions, o Options, emit func(Row)) error {
 	rows := byShape(run.Ops, times)
 	whole := newRow(times[len(run.Ops)])
 	whole.Kind, whole.Shape, whole.PerStep = "whole step", fmt.Sprintf("%d × %d tokens", s.Batch, s.Length), 1
-	whole.FLOPs = 4 * float64(m.Parameters()) * float64(s.Batch*s.Length)
+	whole.FLOPs = m.FLOPsPerToken(false) * float64(s.Batch*s.Length)
 	for _, r := range append(rows, whole) {
 		r.Group, r.Peaks = "step", peaks
 		if o.Only == nil || o.Only.MatchString(r.Group+": "+r.Kind+" "+r.Shape) {

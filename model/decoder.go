@@ -116,3 +116,17 @@ func (d *Decoder) Linears() []Linear {
 	}
 	return append(out, Linear{headModule, -1, d.Hidden, d.Vocab, false})
 }
+
+// FLOPsPerToken is the usual estimate of a training step, for each token: for each
+// weight that the token is multiplied with, 2 forward, 2 for the gradients of inputs,
+// and, where all weights are trained, 2 for theirs.
+func (d *Decoder) FLOPsPerToken(full bool) float64 {
+	n := 0
+	for _, l := range d.Linears() {
+		n += l.In * l.Out
+	}
+	if full {
+		return 6 * float64(n)
+	}
+	return 4 * float64(n)
+}

@@ -326,6 +326,18 @@ func TestBelowFirstAdapter(t *testing.T) {
 	}
 }
 
+// TestFLOPsPerToken: the head's weights count once, tied or not, and the table of embeddings
+// not at all.
+func TestFLOPsPerToken(t *testing.T) {
+	for _, keys := range familyKeys {
+		d := open(t, write(t, keys)).Decoder
+		const weights = 2*(2*12*24+2*12*12+3*12*20) + 12*17
+		if lora, full := d.FLOPsPerToken(false), d.FLOPsPerToken(true); lora != 4*weights || full != 6*weights {
+			t.Errorf("%s: %v, all trained %v, of %d weights", name(keys), lora, full, weights)
+		}
+	}
+}
+
 func TestParseConfigErrors(t *testing.T) {
 	for _, c := range []struct{ config, want string }{
 		{``, "unexpected end"},

@@ -69,7 +69,7 @@ func (t *Trainer) share(tokensPerSec float64) float64 {
 	if t.peaks.FLOPs == 0 {
 		return 0
 	}
-	return tokensPerSec * t.flopsPerToken() / t.peaks.FLOPs
+	return tokensPerSec * t.model.FLOPsPerToken(t.cfg.Mode == configs.Full) / t.peaks.FLOPs
 }
 
 // measureAgain measures the machine's limits once more, for a run that exceeded them: when they
@@ -79,19 +79,6 @@ func (t *Trainer) measureAgain() {
 	if !t.peaksChecked {
 		t.peaks, t.peaksChecked = profile.Again(t.backend, profile.CachePath()), true
 	}
-}
-
-// flopsPerToken is the usual estimate: 2 per weight forward, 2 for the
-// gradients of inputs, and 2 for those of the weights where they are trained.
-func (t *Trainer) flopsPerToken() float64 {
-	n := 0
-	for _, l := range t.model.Linears() {
-		n += l.In * l.Out
-	}
-	if t.cfg.Mode == configs.Full {
-		return 6 * float64(n)
-	}
-	return 4 * float64(n)
 }
 
 // report shows progress and keeps the metrics.
