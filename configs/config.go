@@ -57,7 +57,7 @@ type Config struct {
 		Eps         float64   `yaml:"eps" help:"added to the root of the second moment"`
 		Clip        float64   `yaml:"clip" help:"largest global norm of the gradient; 0: any"`
 		Schedule    string    `yaml:"schedule" help:"constant, linear or cosine"`
-		MinLR       float64   `yaml:"min_lr" help:"where linear and cosine end"`
+		MinLR       float64   `yaml:"min_lr" help:"where linear and cosine would be one step after the last"`
 		Warmup      Warmup    `yaml:"warmup" help:"steps, or a fraction of all steps (0.05 or 5%)"`
 	} `yaml:"optimizer"`
 

@@ -74,9 +74,6 @@ func (s *Set) Truncated() int { return s.truncated }
 // Dropped returns the number of examples that were left out.
 func (s *Set) Dropped() int { return s.dropped }
 
-// Bytes returns the memory of the set.
-func (s *Set) Bytes() int { return 4*cap(s.tokens) + 8*cap(s.bounds) + 4*cap(s.starts) }
-
 // Hash identifies the file's bytes and what they were tokenized to.
 func (s *Set) Hash() string {
 	h := sha256.New()

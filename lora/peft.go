@@ -94,7 +94,7 @@ func ParseConfig(b []byte) (Config, error) {
 	}
 	var raw map[string]json.RawMessage
 	var c peftConfig
-	if err := errors.Join(json.Unmarshal(b, &raw)); err != nil {
+	if err := json.Unmarshal(b, &raw); err != nil {
 		return Config{}, err
 	}
 	for _, key := range unsupported {

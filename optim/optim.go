@@ -13,7 +13,8 @@ import (
 // Shape is the course of the learning rate after warmup.
 type Shape string
 
-// The shapes. Linear and Cosine end at the floor.
+// The shapes. Linear and Cosine fall to the floor, where they would be one step
+// after the last, as in Hugging Face's schedules.
 const (
 	Constant Shape = "constant"
 	Linear   Shape = "linear"
@@ -21,7 +22,7 @@ const (
 )
 
 // Schedule is the learning rate over a run. It rises linearly over Warmup
-// steps, reaching LR at the last of them, and then follows Shape down to Min.
+// steps, reaching LR at the last of them, and then follows Shape down towards Min.
 type Schedule struct {
 	Shape  Shape
 	LR     float64

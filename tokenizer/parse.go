@@ -85,10 +85,8 @@ func (t *Tokenizer) configure(b []byte) error {
 		return nil
 	}
 	var c struct {
-		BOS         *namedToken `json:"bos_token"`
-		EOS         *namedToken `json:"eos_token"`
-		AddBOSToken *bool       `json:"add_bos_token"`
-		AddEOSToken *bool       `json:"add_eos_token"`
+		BOS *namedToken `json:"bos_token"`
+		EOS *namedToken `json:"eos_token"`
 	}
 	if err := json.Unmarshal(b, &c); err != nil {
 		return explain(err)

@@ -4,12 +4,12 @@
 // first touched; elsewhere the file is read.
 //
 // A mapping shows the file itself, not a copy. Whoever truncates a mapped file
-// in place makes the next access to the lost pages a SIGBUS, which ends the
-// process: programs must replace weights by renaming a new file over the old
-// one, as all writers of this project do. runtime/debug.SetPanicOnFault would
-// turn the fault into a panic, but only on the goroutine that asked for it;
-// the bytes are read by the kernels' worker goroutines long after the file was
-// opened, where no one could do more than stop as well. So it is not used.
+// in place makes the next access to the lost pages a SIGBUS: programs must
+// replace weights by renaming a new file over the old one, as all writers of
+// this project do. It ends the process, except on goroutines for which
+// runtime/debug.SetPanicOnFault makes it a panic: those that read weights, the
+// CPU's workers and the trainer's, have asked for that, so that the trainer can
+// end the run with the name of the file.
 package mapfile
 
 import (
