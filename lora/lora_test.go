@@ -145,10 +145,19 @@ func TestParseConfigErrors(t *testing.T) {
 		{`["q_proj"]`, `[]`, "target_modules is missing or empty"}, {`["q_proj"]`, `[1]`, "not a string"}, {`["q_proj"]`, `null`, "target_modules is missing"},
 		{`"r":4`, `"r":4,"use_dora":true`, "use_dora is true: not supported"},
 		{`"r":4`, `"r":4,"modules_to_save":["lm_head"]`, "modules_to_save is"},
+		{`"r":4`, `"r":4,"init_lora_weights":"pissa_niter_4"`, `init_lora_weights is "pissa_niter_4": not supported`},
+		{`"r":4`, `"r":4,"init_lora_weights":"olora"`, "path_initial_model_for_weight_conversion"},
+		{`"r":4`, `"r":4,"init_lora_weights":["eva"]`, `init_lora_weights is ["eva"]`},
+		{`"r":4`, `"r":4,"kasa_config":{"beta":1}`, `kasa_config is {"beta":1}: not supported`},
 		{`"r":4`, `"r":4,"bias":"all"`, `bias "all"`}, {`"r":4`, `"r":4,"lora_dropout":1`, "lora_dropout is 1"},
 	} {
 		if _, err := ParseConfig([]byte(strings.Replace(good, c.from, c.to, 1))); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s → %s: error %v, want %q", c.from, c.to, err, c.want)
+		}
+	}
+	for _, init := range []string{`null`, `true`, `false`, `"gaussian"`, `"Gaussian"`, `"eva"`, `"orthogonal"`} {
+		if _, err := ParseConfig([]byte(strings.Replace(good, `"r":4`, `"r":4,"init_lora_weights": `+init, 1))); err != nil {
+			t.Errorf("%s: %v", init, err)
 		}
 	}
 	c, err := ParseConfig([]byte(strings.Replace(good, `"r":4`, `"r":4,"layers_to_transform":2,"use_dora":false,"modules_to_save":null`, 1)))

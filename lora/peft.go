@@ -67,8 +67,13 @@ func (l *layerList) UnmarshalJSON(b []byte) error {
 var unsupported = []string{
 	"use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "trainable_token_indices",
 	"target_parameters", "alora_invocation_tokens", "exclude_modules", "modules_to_save", "fan_in_fan_out",
-	"megatron_config", "layers_pattern",
+	"megatron_config", "layers_pattern", "arrow_config", "kasa_config", "monteclora_config",
 }
+
+// plainInits are the values of init_lora_weights that leave the base weights as
+// they are. PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change them (layer.py of
+// PEFT), so that such an adapter belongs to another model.
+var plainInits = []string{"", "null", "true", "false", `"gaussian"`, `"eva"`, `"orthogonal"`}
 
 // maxConfigBytes bounds adapter_config.json.
 const maxConfigBytes = 1 << 20
@@ -108,6 +113,9 @@ func ParseConfig(b []byte) (Config, error) {
 	switch {
 	case c.PeftType != "LORA":
 		return Config{}, fmt.Errorf("peft_type is %q, want LORA", c.PeftType)
+	case !slices.Contains(plainInits, strings.ToLower(string(raw["init_lora_weights"]))):
+		return Config{}, fmt.Errorf("init_lora_weights is %s: not supported, as it may have changed the base weights; "+
+			"PEFT makes a plain adapter of one: save_pretrained with path_initial_model_for_weight_conversion", raw["init_lora_weights"])
 	case c.Bias != "" && c.Bias != "none":
 		return Config{}, fmt.Errorf("bias %q is not supported, want none", c.Bias)
 	case c.Rank < 1:
