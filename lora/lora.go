@@ -33,9 +33,9 @@ type Config struct {
 	Layers  []int // layers that may be adapted; empty: all
 
 	// RankPattern and AlphaPattern change Rank and Alpha for the modules
-	// whose path ends in a match of the key, a regular expression.
-	RankPattern  map[string]int
-	AlphaPattern map[string]float64
+	// whose path ends in a match.
+	RankPattern  Pattern[int]
+	AlphaPattern Pattern[float64]
 }
 
 // Targets says which linear layers are adapted.
@@ -61,11 +61,11 @@ func (c Config) Adapters(d *model.Decoder) (map[string]model.Adapter, error) {
 	if err != nil {
 		return nil, err
 	}
-	ranks, err := patterns(c.RankPattern)
+	rankOf, err := c.RankPattern.picker()
 	if err != nil {
 		return nil, fmt.Errorf("rank_pattern: %w", err)
 	}
-	alphas, err := patterns(c.AlphaPattern)
+	alphaOf, err := c.AlphaPattern.picker()
 	if err != nil {
 		return nil, fmt.Errorf("alpha_pattern: %w", err)
 	}
@@ -82,7 +82,7 @@ func (c Config) Adapters(d *model.Decoder) (map[string]model.Adapter, error) {
 			continue
 		}
 		used[name] = true
-		rank, alpha := pick(ranks, l.Module, c.Rank), pick(alphas, l.Module, c.Alpha)
+		rank, alpha := rankOf(l.Module, c.Rank), alphaOf(l.Module, c.Alpha)
 		if rank < 1 || rank > min(l.In, l.Out) {
 			return nil, fmt.Errorf("rank %d for %s [%d, %d]: want 1 to %d", rank, l.Module, l.Out, l.In, min(l.In, l.Out))
 		}
@@ -139,38 +139,6 @@ func compile(before, pattern, after string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("%q is no regular expression that Go understands: %w", pattern, err)
 	}
 	return re, nil
-}
-
-// rule is an entry of a rank or alpha pattern.
-type rule[T any] struct {
-	re    *regexp.Regexp
-	value T
-}
-
-func patterns[T any](m map[string]T) ([]rule[T], error) {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	var out []rule[T]
-	for _, k := range keys {
-		re, err := compile(`^(?:.*\.)?(?:`, k, ")$")
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, rule[T]{re, m[k]})
-	}
-	return out, nil
-}
-
-func pick[T any](rules []rule[T], module string, otherwise T) T {
-	for _, r := range rules {
-		if r.re.MatchString(module) {
-			return r.value
-		}
-	}
-	return otherwise
 }
 
 // layerNames lists the last parts of all linear layers' paths.

@@ -2,6 +2,7 @@ package lora
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -78,7 +79,7 @@ func TestTargets(t *testing.T) {
 func TestScale(t *testing.T) {
 	m := open(t)
 	c := Config{Rank: 4, Alpha: 8, Targets: Targets{Names: []string{"q_proj", "up_proj"}},
-		RankPattern: map[string]int{"up_proj": 16}, AlphaPattern: map[string]float64{`layers\.1\..*q_proj`: 2}}
+		RankPattern: Pattern[int]{{"up_proj", 16}}, AlphaPattern: Pattern[float64]{{`layers\.1\..*q_proj`, 2}}}
 	for _, rs := range []bool{false, true} {
 		c.RSLoRA = rs
 		a, err := c.Adapters(m.Decoder)
@@ -92,6 +93,37 @@ func TestScale(t *testing.T) {
 		for name, w := range want {
 			if a[name].Scale != w {
 				t.Errorf("rslora %v: %s: scale %v, want %v", rs, name, a[name].Scale, w)
+			}
+		}
+	}
+}
+
+// TestPatternOrder: of several entries that match, PEFT takes the first in the
+// file, also from a file that was written here.
+func TestPatternOrder(t *testing.T) {
+	m := open(t)
+	for patterns, want := range map[string][2]float64{
+		`"alpha_pattern":{"q_proj":64,".*layers\\.0\\..*q_proj":16}`: {16, 16},
+		`"alpha_pattern":{".*layers\\.0\\..*q_proj":16,"q_proj":64}`: {4, 16},
+		`"rank_pattern":{"q_proj":2,".*layers\\.0\\..*q_proj":8}`:    {4, 4},
+	} {
+		c, err := ParseConfig([]byte(`{"peft_type":"LORA","r":4,"lora_alpha":8,"target_modules":["q_proj"],` + patterns + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ReadConfig(write(t, place(t, m, c), c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []Config{c, again} {
+			a, err := c.Adapters(m.Decoder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, w := range want {
+				if got := a[fmt.Sprintf("model.layers.%d.self_attn.q_proj", i)].Scale; got != w {
+					t.Errorf("%s: layer %d: scale %v, want %v", patterns, i, got, w)
+				}
 			}
 		}
 	}
@@ -202,8 +234,8 @@ func TestRoundTrip(t *testing.T) {
 	for _, c := range []Config{
 		{Rank: 2, Alpha: 4, Targets: Targets{Pattern: AllLinear}},
 		{Rank: 2, Alpha: 4, RSLoRA: true, Targets: Targets{Names: []string{"q_proj", "down_proj"}}, Layers: []int{0, 2}},
-		{Rank: 3, Alpha: 4, Targets: Targets{Pattern: `.*1\.mlp\.up_proj|.*2\.self_attn\.q_proj`}, RankPattern: map[string]int{"up_proj": 5}},
-		{Rank: 2, Alpha: 1, Targets: Targets{Names: []string{"lm_head", "o_proj"}}, AlphaPattern: map[string]float64{"o_proj": 3}},
+		{Rank: 3, Alpha: 4, Targets: Targets{Pattern: `.*1\.mlp\.up_proj|.*2\.self_attn\.q_proj`}, RankPattern: Pattern[int]{{"up_proj", 5}}},
+		{Rank: 2, Alpha: 1, Targets: Targets{Names: []string{"lm_head", "o_proj"}}, AlphaPattern: Pattern[float64]{{"o_proj", 3}, {`.*0\..*o_proj`, 5}}},
 	} {
 		in := place(t, m, c)
 		Initialize(in, Kaiming, 7)

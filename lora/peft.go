@@ -31,23 +31,23 @@ const (
 
 // peftConfig is the stable core of adapter_config.json, in sorted order.
 type peftConfig struct {
-	AlphaPattern map[string]float64 `json:"alpha_pattern"`
-	Base         string             `json:"base_model_name_or_path"`
-	Bias         string             `json:"bias"`
-	FanInFanOut  bool               `json:"fan_in_fan_out"`
-	Inference    bool               `json:"inference_mode"`
-	Init         any                `json:"init_lora_weights"`
-	Layers       layerList          `json:"layers_to_transform"`
-	Alpha        float64            `json:"lora_alpha"`
-	Dropout      float64            `json:"lora_dropout"`
-	SaveModules  []string           `json:"modules_to_save"`
-	PeftType     string             `json:"peft_type"`
-	Rank         int                `json:"r"`
-	RankPattern  map[string]int     `json:"rank_pattern"`
-	Targets      any                `json:"target_modules"`
-	TaskType     string             `json:"task_type"`
-	DoRA         bool               `json:"use_dora"`
-	RSLoRA       bool               `json:"use_rslora"`
+	AlphaPattern Pattern[float64] `json:"alpha_pattern"`
+	Base         string           `json:"base_model_name_or_path"`
+	Bias         string           `json:"bias"`
+	FanInFanOut  bool             `json:"fan_in_fan_out"`
+	Inference    bool             `json:"inference_mode"`
+	Init         any              `json:"init_lora_weights"`
+	Layers       layerList        `json:"layers_to_transform"`
+	Alpha        float64          `json:"lora_alpha"`
+	Dropout      float64          `json:"lora_dropout"`
+	SaveModules  []string         `json:"modules_to_save"`
+	PeftType     string           `json:"peft_type"`
+	Rank         int              `json:"r"`
+	RankPattern  Pattern[int]     `json:"rank_pattern"`
+	Targets      any              `json:"target_modules"`
+	TaskType     string           `json:"task_type"`
+	DoRA         bool             `json:"use_dora"`
+	RSLoRA       bool             `json:"use_rslora"`
 }
 
 // layerList is one layer number or a list of them.
@@ -156,12 +156,6 @@ func (c Config) WriteConfig(w io.Writer, d *model.Decoder, folder string) error 
 		AlphaPattern: c.AlphaPattern, Base: folder, Bias: "none", Inference: true, Init: true,
 		Alpha: c.Alpha, Dropout: c.Dropout, PeftType: "LORA", Rank: c.Rank, RankPattern: c.RankPattern,
 		TaskType: "CAUSAL_LM", RSLoRA: c.RSLoRA,
-	}
-	if p.AlphaPattern == nil {
-		p.AlphaPattern = map[string]float64{}
-	}
-	if p.RankPattern == nil {
-		p.RankPattern = map[string]int{}
 	}
 	var layers []int
 	p.Targets, layers = c.TargetList(d, adapters)
