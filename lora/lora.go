@@ -44,6 +44,10 @@ type Targets struct {
 	Pattern string   // AllLinear, or a regular expression for the whole path
 }
 
+// MaxRank bounds ranks, so that sizes cannot overflow. A rank above a layer's
+// width is a waste, but other programs allow it.
+const MaxRank = 1 << 16
+
 // AllLinear targets every linear layer but the output head.
 const AllLinear = "all-linear"
 
@@ -83,8 +87,8 @@ func (c Config) Adapters(d *model.Decoder) (map[string]model.Adapter, error) {
 		}
 		used[name] = true
 		rank, alpha := rankOf(l.Module, c.Rank), alphaOf(l.Module, c.Alpha)
-		if rank < 1 || rank > min(l.In, l.Out) {
-			return nil, fmt.Errorf("rank %d for %s [%d, %d]: want 1 to %d", rank, l.Module, l.Out, l.In, min(l.In, l.Out))
+		if rank < 1 || rank > MaxRank {
+			return nil, fmt.Errorf("rank %d for %s: want 1 to %d", rank, l.Module, MaxRank)
 		}
 		out[l.Module] = model.Adapter{Rank: rank, Scale: c.scale(rank, alpha), Dropout: c.Dropout}
 	}

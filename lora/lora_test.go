@@ -67,7 +67,7 @@ func TestTargets(t *testing.T) {
 		{Config{Rank: 2, Targets: Targets{Names: []string{"q_proj", "qproj"}}}, `target "qproj" matches no linear layer; there are: q_proj, k_proj`},
 		{Config{Rank: 2, Targets: Targets{Pattern: "q_proj"}}, "match no linear layer"},
 		{Config{Rank: 2, Targets: Targets{Pattern: "(?=x)"}}, "no regular expression that Go understands"},
-		{Config{Rank: 33, Targets: Targets{Pattern: AllLinear}}, "rank 33 for model.layers.0.self_attn.k_proj [32, 96]: want 1 to 32"},
+		{Config{Rank: MaxRank + 1, Targets: Targets{Pattern: AllLinear}}, "rank 65537 for model.layers.0.self_attn.q_proj: want 1 to 65536"},
 		{Config{Rank: 2, Targets: Targets{Pattern: AllLinear}, Layers: []int{4}}, "layer 4: the model has layers 0 to 3"},
 	} {
 		if _, err := c.c.Adapters(m.Decoder); err == nil || !strings.Contains(err.Error(), c.want) {

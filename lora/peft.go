@@ -118,8 +118,8 @@ func ParseConfig(b []byte) (Config, error) {
 			"PEFT makes a plain adapter of one: save_pretrained with path_initial_model_for_weight_conversion", raw["init_lora_weights"])
 	case c.Bias != "" && c.Bias != "none":
 		return Config{}, fmt.Errorf("bias %q is not supported, want none", c.Bias)
-	case c.Rank < 1:
-		return Config{}, fmt.Errorf("r is %d, want 1 or more", c.Rank)
+	case c.Rank < 1 || c.Rank > MaxRank:
+		return Config{}, fmt.Errorf("r is %d, want 1 to %d", c.Rank, MaxRank)
 	case c.Alpha == 0:
 		return Config{}, errors.New("lora_alpha is missing or 0: the adapter would change nothing")
 	case c.Dropout < 0 || c.Dropout >= 1:

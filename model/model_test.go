@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"graft/kernels"
+	"graft/kernels/cpu"
 	"graft/kernels/metal"
 	"graft/kernels/random"
 	"graft/kernels/reference"
@@ -272,6 +273,36 @@ func testGradients(t *testing.T, keys map[string]any, mode string, recompute boo
 			t.Errorf("%s: gradient along a direction is %v, difference quotient %v", q.Name, got, want)
 		}
 	}
+}
+
+// TestWideAdapters: a rank may exceed a layer's width; the fast kernels agree
+// with the plain loops there too.
+func TestWideAdapters(t *testing.T) {
+	m := open(t, write(t, familyKeys[0]))
+	adapters := everyLinear(m.Decoder, 0)
+	for name, a := range adapters {
+		a.Rank = 50 // of 12 in and 12 to 20 out
+		adapters[name] = a
+	}
+	var losses, grads [2][]float64
+	for i, b := range []kernels.Backend{reference.New(), cpu.New(cpu.Options{})} {
+		defer b.Close()
+		in := place(t, m, b, Options{Adapters: adapters})
+		randomize(in.Params)
+		r := in.Train(false)
+		prepare(t, b, r, example(m.Vocab))
+		run(t, b, r)
+		losses[i], grads[i] = r.Loss.Float64s(), in.Params.All().Grad.Float64s()
+	}
+	near := func(what string, got, want []float64) {
+		for i := range want {
+			if !(math.Abs(got[i]-want[i]) <= 1e-4*(1+math.Abs(want[i]))) {
+				t.Fatalf("%s %d: %v, want %v", what, i, got[i], want[i])
+			}
+		}
+	}
+	near("loss", losses[1], losses[0])
+	near("gradient", grads[1], grads[0])
 }
 
 // TestRecompute asks for the same bits with and without recomputation, and for
