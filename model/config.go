@@ -26,7 +26,7 @@ type hfConfig struct {
 	MaxPositions     int      `json:"max_position_embeddings"`
 	RMSNormEps       float64  `json:"rms_norm_eps"`
 	HiddenAct        string   `json:"hidden_act"`
-	Tied             *bool    `json:"tie_word_embeddings"`
+	Tied             bool     `json:"tie_word_embeddings"`
 	AttentionBias    bool     `json:"attention_bias"`
 	MLPBias          bool     `json:"mlp_bias"`
 	SlidingWindow    *int     `json:"sliding_window"`
@@ -36,9 +36,10 @@ type hfConfig struct {
 
 	// Gemma
 	HiddenActivation string   `json:"hidden_activation"`
-	QueryScalar      *float64 `json:"query_pre_attn_scalar"`
+	QueryScalar      float64  `json:"query_pre_attn_scalar"`
 	AttentionSoftCap *float64 `json:"attn_logit_softcapping"`
 	LogitSoftCap     *float64 `json:"final_logit_softcapping"`
+	Bidirectional    bool     `json:"use_bidirectional_attention"`
 	LocalTheta       *float64 `json:"rope_local_base_freq"`
 	WindowPattern    int      `json:"sliding_window_pattern"`
 
@@ -49,17 +50,30 @@ type hfConfig struct {
 	LogitsScaling       *float64 `json:"logits_scaling"`
 
 	// SmolLM3
-	RopeLayers []int `json:"no_rope_layers"` // 1: with rotary embedding
+	RopeLayers        []int `json:"no_rope_layers"` // 1: with rotary embedding
+	RopeLayerInterval int   `json:"no_rope_layer_interval"`
+
+	// Phi 3
+	PartialRotary *float64 `json:"partial_rotary_factor"`
+
+	OriginalPositions *float64 `json:"original_max_position_embeddings"`
 
 	RopeTheta      *float64        `json:"rope_theta"`
-	RopeScaling    *ropeConfig     `json:"rope_scaling"`
-	RopeParameters json.RawMessage `json:"rope_parameters"`
+	RopeScaling    *ropeConfig     `json:"rope_scaling"`    // of older files
+	RopeParameters *ropeParameters `json:"rope_parameters"` // of newer ones
 
 	Quantization       json.RawMessage `json:"quantization"`
 	QuantizationConfig json.RawMessage `json:"quantization_config"`
 }
 
-// ropeConfig is rope_scaling of older files and rope_parameters of newer ones.
+// ropeParameters is one ropeConfig, or one for each type of layer.
+type ropeParameters struct {
+	ropeConfig
+	Full    *ropeConfig `json:"full_attention"`
+	Sliding *ropeConfig `json:"sliding_attention"`
+}
+
+// ropeConfig describes a rotary embedding.
 type ropeConfig struct {
 	Type     string   `json:"rope_type"`
 	OldType  string   `json:"type"`
@@ -115,13 +129,17 @@ func ReadConfig(dir string) (*Decoder, error) {
 
 // ParseConfig turns the bytes of a config.json into a decoder.
 func ParseConfig(b []byte) (*Decoder, error) {
-	c := hfConfig{RMSNormEps: 1e-6}
+	var c hfConfig
 	if err := json.Unmarshal(b, &c); err != nil {
 		return nil, jsonError(b, err)
 	}
 	family, ok := families[c.ModelType]
 	if !ok {
 		return nil, fmt.Errorf("model_type %q is not supported; these are: %s", c.ModelType, familyNames())
+	}
+	c = missing(c.ModelType)
+	if err := json.Unmarshal(b, &c); err != nil {
+		return nil, jsonError(b, err)
 	}
 	if err := c.checkQuantization(); err != nil {
 		return nil, err
@@ -136,7 +154,7 @@ func ParseConfig(b []byte) (*Decoder, error) {
 	d := &Decoder{
 		Family: c.ModelType, Vocab: c.Vocab, Hidden: c.HiddenSize, Intermediate: c.IntermediateSize,
 		Heads: c.Heads, KVHeads: c.kvHeads(), HeadDim: c.headDim(), MaxPositions: c.MaxPositions,
-		Layers: make([]Layer, c.Layers), Tied: value(c.Tied, false),
+		Layers: make([]Layer, c.Layers), Tied: c.Tied,
 		NormEps: c.RMSNormEps, PreNorm: true, EmbedScale: 1, ResidualScale: 1, LogitScale: 1,
 		AttentionScale: 1 / math.Sqrt(float64(c.headDim())), EOS: c.EOS,
 	}
@@ -226,7 +244,7 @@ func (c *hfConfig) headDim() int { return value(c.HeadDim, c.HiddenSize/c.Heads)
 
 func activation(name string) (kernels.Act, error) {
 	switch name {
-	case "silu", "swish", "":
+	case "silu", "swish":
 		return kernels.SiLU, nil
 	case "gelu":
 		return kernels.GELU, nil

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,6 +25,31 @@ var families = map[string]func(*hfConfig, *Decoder) error{
 }
 
 func familyNames() string { return strings.Join(slices.Sorted(maps.Keys(families)), ", ") }
+
+// defaults are what transformers takes for keys that config.json does not have,
+// where that differs from family to family and a weight's shape would not tell.
+// A key that is null is there.
+var defaults = map[string]string{
+	"mistral": `{"sliding_window": 4096}`,
+	"gemma2": `{"hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4096, "tie_word_embeddings": true,
+		"query_pre_attn_scalar": 256, "attn_logit_softcapping": 50, "final_logit_softcapping": 30}`,
+	"gemma3_text": `{"hidden_activation": "gelu_pytorch_tanh", "sliding_window": 4096, "tie_word_embeddings": true,
+		"query_pre_attn_scalar": 256, "sliding_window_pattern": 6, "rope_theta": 1e6, "rope_local_base_freq": 1e4}`,
+	"phi3":    `{"rms_norm_eps": 1e-5}`,
+	"olmo2":   `{"rms_norm_eps": 1e-5}`,
+	"smollm3": `{"tie_word_embeddings": true, "rope_theta": 2e6, "no_rope_layer_interval": 4}`,
+}
+
+// missing returns the config of a file without any keys.
+func missing(family string) hfConfig {
+	c := hfConfig{RMSNormEps: 1e-6, HiddenAct: "silu"}
+	if keys := defaults[family]; keys != "" {
+		if err := json.Unmarshal([]byte(keys), &c); err != nil {
+			panic(fmt.Sprintf("model: defaults of %s: %v", family, err))
+		}
+	}
+	return c
+}
 
 func llama(c *hfConfig, d *Decoder) error {
 	d.QKVBias, d.OutBias, d.MLPBias = c.AttentionBias, c.AttentionBias, c.MLPBias
@@ -49,15 +75,16 @@ func qwen3(c *hfConfig, d *Decoder) error {
 }
 
 func gemma2(c *hfConfig, d *Decoder) error {
-	d.Tied = value(c.Tied, true)
+	if c.Bidirectional {
+		return errors.New("use_bidirectional_attention is not supported: tokens look back only")
+	}
 	d.QKVBias, d.OutBias = c.AttentionBias, c.AttentionBias
 	d.NormOffset, d.PostNorm = 1, true
 	d.EmbedScale = math.Sqrt(float64(d.Hidden))
-	scalar := value(c.QueryScalar, 256)
-	if !(scalar > 0) {
-		return fmt.Errorf("query_pre_attn_scalar is %v, want more than 0", scalar)
+	if !(c.QueryScalar > 0) {
+		return fmt.Errorf("query_pre_attn_scalar is %v, want more than 0", c.QueryScalar)
 	}
-	d.AttentionScale = 1 / math.Sqrt(scalar)
+	d.AttentionScale = 1 / math.Sqrt(c.QueryScalar)
 	d.AttentionSoftCap, d.LogitSoftCap = value(c.AttentionSoftCap, 0), value(c.LogitSoftCap, 0)
 	if d.AttentionSoftCap < 0 || d.LogitSoftCap < 0 {
 		return errors.New("attn_logit_softcapping and final_logit_softcapping must not be negative")
@@ -74,8 +101,8 @@ func gemma3(c *hfConfig, d *Decoder) error {
 		return err
 	}
 	pattern := c.WindowPattern
-	if pattern <= 0 {
-		pattern = 6
+	if pattern < 1 {
+		return fmt.Errorf("sliding_window_pattern is %d, want 1 or more", pattern)
 	}
 	return c.windows(d, func(i int) bool { return (i+1)%pattern != 0 })
 }
@@ -113,12 +140,15 @@ func smollm3(c *hfConfig, d *Decoder) error {
 	if n := len(c.RopeLayers); n != 0 && n != len(d.Layers) {
 		return fmt.Errorf("no_rope_layers has %d entries for %d layers", n, len(d.Layers))
 	}
-	if c.RopeLayers == nil { // every fourth layer goes without
+	if c.RopeLayers == nil { // the last layer of every so many goes without
+		every := c.RopeLayerInterval
+		if every < 1 {
+			return fmt.Errorf("no_rope_layer_interval is %d, want 1 or more", every)
+		}
 		for i := range d.Layers {
-			c.RopeLayers = append(c.RopeLayers, min((i+1)%4, 1))
+			c.RopeLayers = append(c.RopeLayers, min((i+1)%every, 1))
 		}
 	}
-	d.Tied = value(c.Tied, true)
 	if err := llama(c, d); err != nil {
 		return err
 	}

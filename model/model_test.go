@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -36,6 +37,7 @@ var familyKeys = []map[string]any{
 	{"model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 3, "sliding_window_pattern": 2,
 		"rope_theta": 1e6, "rope_local_base_freq": 1e4},
 	{"model_type": "phi3"},
+	{"model_type": "phi3", "partial_rotary_factor": 0.67}, // 4 of 6 dimensions
 	{"model_type": "olmo2"},
 	{"model_type": "granite", "embedding_multiplier": 3.0, "attention_multiplier": 0.3, "residual_multiplier": 0.5, "logits_scaling": 2.0},
 	{"model_type": "smollm3", "no_rope_layers": []int{1, 0}},
@@ -365,6 +367,79 @@ func TestFLOPsPerToken(t *testing.T) {
 		const weights = 2*(2*12*24+2*12*12+3*12*20) + 12*17
 		if lora, full := d.FLOPsPerToken(false), d.FLOPsPerToken(true); lora != 4*weights || full != 6*weights {
 			t.Errorf("%s: %v, all trained %v, of %d weights", name(keys), lora, full, weights)
+		}
+	}
+}
+
+// parse reads small with other keys.
+func parse(t *testing.T, keys string) (*Decoder, error) {
+	t.Helper()
+	b, err := json.Marshal(small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ParseConfig([]byte(string(b[:len(b)-1]) + "," + keys + "}"))
+}
+
+// TestMissingKeys: a key that is missing means what it does in transformers
+// (5.24), which is not what null means.
+func TestMissingKeys(t *testing.T) {
+	for family, eps := range map[string]float64{"llama": 1e-6, "phi3": 1e-5, "olmo2": 1e-5} {
+		if got := missing(family).RMSNormEps; got != eps {
+			t.Errorf("%s: rms_norm_eps %v, want %v", family, got, eps)
+		}
+	}
+	for _, c := range []struct {
+		keys string
+		got  func(d *Decoder) any
+		want any
+	}{
+		{`"model_type":"gemma2"`, func(d *Decoder) any {
+			return []any{d.Act, d.Layers[0].Window, d.Layers[1].Window, d.AttentionSoftCap, d.LogitSoftCap, d.Tied}
+		}, []any{kernels.GELUTanh, 4096, 0, 50.0, 30.0, true}},
+		{`"model_type":"gemma2","sliding_window":null,"attn_logit_softcapping":null,"final_logit_softcapping":null,"hidden_act":"silu"`, func(d *Decoder) any {
+			return []any{d.Act, d.Layers[0].Window, d.AttentionSoftCap, d.LogitSoftCap}
+		}, []any{kernels.GELUTanh, 0, 0.0, 0.0}},
+		{`"model_type":"gemma3_text"`, func(d *Decoder) any {
+			return []any{d.Act, d.Layers[0].Window, d.LogitSoftCap, d.Layers[0].Rotary.Freqs[1]}
+		}, []any{kernels.GELUTanh, 4096, 0.0, frequencies(1e4, 6)[1]}},
+		{`"model_type":"gemma3_text","layer_types":["full_attention","full_attention"]`, func(d *Decoder) any { return d.Layers[0].Rotary.Freqs[1] }, frequencies(1e6, 6)[1]},
+		{`"model_type":"gemma3_text","rope_parameters":{"full_attention":{"rope_type":"linear","factor":8}}`,
+			func(d *Decoder) any { return d.Layers[0].Rotary.Freqs[1] }, frequencies(1e4, 6)[1]},
+		{`"model_type":"mistral"`, func(d *Decoder) any { return d.Layers[1].Window }, 4096},
+		{`"model_type":"mistral","sliding_window":null`, func(d *Decoder) any { return d.Layers[1].Window }, 0},
+		{`"model_type":"smollm3"`, func(d *Decoder) any { return []any{d.Tied, d.Layers[0].Rotary.Freqs[1]} }, []any{true, frequencies(2e6, 6)[1]}},
+		{`"model_type":"smollm3","no_rope_layer_interval":2`, func(d *Decoder) any { return d.Layers[1].Rotary == nil }, true},
+		{`"model_type":"phi3","partial_rotary_factor":0.67`, func(d *Decoder) any { return d.Layers[0].Rotary.Freqs }, []float64{1, float64(float32(0.01))}},
+		{`"model_type":"phi3","partial_rotary_factor":0.5,"rope_parameters":{"partial_rotary_factor":0.67}`, func(d *Decoder) any { return len(d.Layers[0].Rotary.Freqs) }, 2},
+		{`"model_type":"llama","partial_rotary_factor":0.5`, func(d *Decoder) any { return len(d.Layers[0].Rotary.Freqs) }, 3},
+		{`"model_type":"llama","rope_parameters":null,"rope_scaling":{"type":"linear","factor":2}`, func(d *Decoder) any { return d.Layers[0].Rotary.Freqs[0] }, 0.5},
+	} {
+		d, err := parse(t, c.keys)
+		if err != nil {
+			t.Errorf("%s: %v", c.keys, err)
+		} else if got := c.got(d); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.keys, got, c.want)
+		}
+	}
+}
+
+// TestRefusedKeys: keys that transformers honours, or passes over, and that
+// would silently give another model.
+func TestRefusedKeys(t *testing.T) {
+	const llama3 = `"rope_scaling":{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":64}`
+	for keys, want := range map[string]string{
+		`"model_type":"gemma3_text","use_bidirectional_attention":true`:                                       "use_bidirectional_attention is not supported",
+		`"model_type":"gemma3_text","rope_parameters":{"rope_theta":100}`:                                     "want full_attention and sliding_attention",
+		`"model_type":"phi3","partial_rotary_factor":0.9`:                                                     "turns 5 of a head's 6 dimensions",
+		`"model_type":"phi3","partial_rotary_factor":1.5`:                                                     "partial_rotary_factor is 1.5",
+		`"model_type":"qwen2","rope_parameters":{"partial_rotary_factor":0.5}`:                                "rope_parameters: partial_rotary_factor 0.5 is not supported for qwen2",
+		`"model_type":"llama","rope_parameters":{"rope_theta":5},"rope_scaling":{"type":"linear","factor":2}`: "rope_scaling and rope_parameters are both there",
+		`"model_type":"llama","original_max_position_embeddings":16,` + llama3:                                "original_max_position_embeddings is 16, and 64 in rope_scaling",
+		`"model_type":"smollm3","no_rope_layer_interval":0`:                                                   "no_rope_layer_interval is 0",
+	} {
+		if _, err := parse(t, keys); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", keys, err, want)
 		}
 	}
 }

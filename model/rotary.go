@@ -1,7 +1,7 @@
 package model
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 )
@@ -9,32 +9,33 @@ import (
 // rotaries returns the rotary embeddings of layers with full attention and of
 // those with a window, which are the same one in most families.
 func (c *hfConfig) rotaries() (full, sliding *Rotary, err error) {
-	var newer struct {
-		ropeConfig
-		Full    *ropeConfig `json:"full_attention"`
-		Sliding *ropeConfig `json:"sliding_attention"`
+	var p ropeParameters
+	name := "rope_scaling"
+	if c.RopeScaling != nil {
+		p.ropeConfig = *c.RopeScaling
 	}
-	if len(c.RopeParameters) > 0 {
-		if err := json.Unmarshal(c.RopeParameters, &newer); err != nil {
-			return nil, nil, fmt.Errorf("rope_parameters: %w", err)
+	if c.RopeParameters != nil {
+		if p.ropeConfig != (ropeConfig{}) {
+			return nil, nil, errors.New("rope_scaling and rope_parameters are both there; want one of them")
 		}
-		if newer.Full == nil {
-			newer.Full = &newer.ropeConfig
+		name, p = "rope_parameters", *c.RopeParameters
+		if c.LocalTheta != nil && p.ropeConfig != (ropeConfig{}) { // transformers passes over it
+			return nil, nil, fmt.Errorf("rope_parameters: want full_attention and sliding_attention in it, as %s has two", c.ModelType)
 		}
-		if full, err = c.rotary("rope_parameters", newer.Full); err != nil || newer.Sliding == nil {
-			return full, full, err
-		}
-		sliding, err = c.rotary("rope_parameters", newer.Sliding)
-		return full, sliding, err
 	}
-	older := c.RopeScaling
-	if older == nil {
-		older = &ropeConfig{}
+	if p.Full == nil {
+		p.Full = &p.ropeConfig
 	}
-	if full, err = c.rotary("rope_scaling", older); err != nil || c.LocalTheta == nil {
+	if full, err = c.rotary(name, p.Full); err != nil || p.Sliding == nil && c.LocalTheta == nil {
 		return full, full, err
 	}
-	sliding, err = c.rotary("rope_local_base_freq", &ropeConfig{Theta: c.LocalTheta})
+	if p.Sliding == nil {
+		p.Sliding = &ropeConfig{}
+	}
+	if p.Sliding.Theta == nil {
+		p.Sliding.Theta = c.LocalTheta
+	}
+	sliding, err = c.rotary(name, p.Sliding)
 	return full, sliding, err
 }
 
@@ -50,10 +51,11 @@ func (c *hfConfig) rotary(name string, s *ropeConfig) (*Rotary, error) {
 	if !(theta > 0) || math.IsInf(theta, 0) {
 		return nil, fmt.Errorf("rope_theta is %v, want more than 0", theta)
 	}
-	if s.Partial != nil && *s.Partial != 1 {
-		return nil, fmt.Errorf("%s: partial_rotary_factor %v is not supported", name, *s.Partial)
+	dim, err := c.rotated(name, s)
+	if err != nil {
+		return nil, err
 	}
-	freqs := frequencies(theta, c.headDim())
+	freqs := frequencies(theta, dim)
 	kind := s.Type
 	if kind == "" {
 		kind = s.OldType
@@ -71,6 +73,9 @@ func (c *hfConfig) rotary(name string, s *ropeConfig) (*Rotary, error) {
 		if !(s.Factor > 0 && s.Low > 0 && s.High > s.Low && s.Original > 0) {
 			return nil, fmt.Errorf("%s: llama3 needs factor, low_freq_factor < high_freq_factor and original_max_position_embeddings above 0", name)
 		}
+		if o := c.OriginalPositions; o != nil && *o != s.Original {
+			return nil, fmt.Errorf("original_max_position_embeddings is %v, and %v in %s; want one", *o, s.Original, name)
+		}
 		s.llama3(freqs)
 	default:
 		return nil, fmt.Errorf("%s: rope_type %q is not supported (default, linear and llama3 are)", name, kind)
@@ -81,6 +86,30 @@ func (c *hfConfig) rotary(name string, s *ropeConfig) (*Rotary, error) {
 		}
 	}
 	return &Rotary{Freqs: freqs, Scale: 1}, nil
+}
+
+// rotated returns how many dimensions of a head are turned: all, but for Phi 3
+// with a partial_rotary_factor. The others pass over the key beside their other
+// keys.
+func (c *hfConfig) rotated(name string, s *ropeConfig) (int, error) {
+	factor := s.Partial
+	if c.ModelType == "phi3" && factor == nil {
+		factor = c.PartialRotary
+	}
+	if factor == nil || *factor == 1 {
+		return c.headDim(), nil
+	}
+	if c.ModelType != "phi3" {
+		return 0, fmt.Errorf("%s: partial_rotary_factor %v is not supported for %s", name, *factor, c.ModelType)
+	}
+	if !(*factor > 0 && *factor < 1) {
+		return 0, fmt.Errorf("partial_rotary_factor is %v, want more than 0 and at most 1", *factor)
+	}
+	n := int(float64(c.headDim()) * *factor)
+	if n == 0 || n%2 != 0 {
+		return 0, fmt.Errorf("partial_rotary_factor %v turns %d of a head's %d dimensions; want pairs", *factor, n, c.headDim())
+	}
+	return n, nil
 }
 
 // frequencies returns theta^(-2i/dim), rounded to float32 as the models were
