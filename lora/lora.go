@@ -32,6 +32,10 @@ type Config struct {
 	Targets Targets
 	Layers  []int // layers that may be adapted; empty: all
 
+	// Lenient passes over names and layers that the model does not have, as PEFT
+	// does, if there are others that it has. What is missing then, [Load] finds.
+	Lenient bool
+
 	// RankPattern and AlphaPattern change Rank and Alpha for the modules
 	// whose path ends in a match.
 	RankPattern  Pattern[int]
@@ -74,15 +78,22 @@ func (c Config) Adapters(d *model.Decoder) (map[string]model.Adapter, error) {
 		return nil, fmt.Errorf("alpha_pattern: %w", err)
 	}
 	for _, l := range c.Layers {
-		if l < 0 || l >= len(d.Layers) {
+		if !c.Lenient && (l < 0 || l >= len(d.Layers)) {
 			return nil, fmt.Errorf("layer %d: the model has layers 0 to %d", l, len(d.Layers)-1)
 		}
 	}
 	out := map[string]model.Adapter{}
 	used := map[string]bool{}
+	var there []string // the last parts of what may be adapted
 	for _, l := range d.Linears() {
+		if !c.layer(l.Layer) {
+			continue
+		}
+		if n := last(l.Module); !slices.Contains(there, n) {
+			there = append(there, n)
+		}
 		name, ok := match(l.Module)
-		if !ok || !c.layer(l.Layer) {
+		if !ok {
 			continue
 		}
 		used[name] = true
@@ -92,13 +103,17 @@ func (c Config) Adapters(d *model.Decoder) (map[string]model.Adapter, error) {
 		}
 		out[l.Module] = model.Adapter{Rank: rank, Scale: c.scale(rank, alpha), Dropout: c.Dropout}
 	}
+	where := ""
+	if len(c.Layers) > 0 {
+		where = fmt.Sprintf(" of layers %v", c.Layers)
+	}
 	for _, n := range c.Targets.Names {
-		if !used[n] {
-			return nil, fmt.Errorf("target %q matches no linear layer; there are: %s", n, layerNames(d))
+		if !used[n] && !c.Lenient {
+			return nil, fmt.Errorf("target %q matches no linear layer%s; there are: %s", n, where, strings.Join(there, ", "))
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("targets %q match no linear layer; there are: %s", c.Targets, layerNames(d))
+		return nil, fmt.Errorf("targets %q match no linear layer%s; there are: %s", c.Targets, where, strings.Join(there, ", "))
 	}
 	return out, nil
 }
@@ -143,17 +158,6 @@ func compile(before, pattern, after string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("%q is no regular expression that Go understands: %w", pattern, err)
 	}
 	return re, nil
-}
-
-// layerNames lists the last parts of all linear layers' paths.
-func layerNames(d *model.Decoder) string {
-	var out []string
-	for _, l := range d.Linears() {
-		if n := last(l.Module); !slices.Contains(out, n) {
-			out = append(out, n)
-		}
-	}
-	return strings.Join(out, ", ")
 }
 
 func last(module string) string { return module[strings.LastIndexByte(module, '.')+1:] }

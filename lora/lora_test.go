@@ -54,6 +54,7 @@ func TestTargets(t *testing.T) {
 		{Config{Rank: 2, Targets: Targets{Names: []string{"model.layers.1.mlp.gate_proj"}}}, 1, "model.layers.1.mlp.gate_proj"},
 		{Config{Rank: 2, Targets: Targets{Pattern: `.*\.[02]\..*(q|k)_proj`}}, 4, "model.layers.2.self_attn.k_proj"},
 		{Config{Rank: 2, Targets: Targets{Pattern: AllLinear}, Layers: []int{1, 3}}, 14, "model.layers.1.self_attn.q_proj"},
+		{Config{Rank: 2, Targets: Targets{Names: []string{"q_proj", "lm_head", "c_attn"}}, Layers: []int{1, 40}, Lenient: true}, 1, "model.layers.1.self_attn.q_proj"},
 	} {
 		got, err := c.c.Adapters(m.Decoder)
 		if err != nil || len(got) != c.want || got[c.has].Rank != 2 {
@@ -65,6 +66,9 @@ func TestTargets(t *testing.T) {
 		want string
 	}{
 		{Config{Rank: 2, Targets: Targets{Names: []string{"q_proj", "qproj"}}}, `target "qproj" matches no linear layer; there are: q_proj, k_proj`},
+		{Config{Rank: 2, Targets: Targets{Names: []string{"q_proj", "lm_head"}}, Layers: []int{1, 3}},
+			`target "lm_head" matches no linear layer of layers [1 3]; there are: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj`},
+		{Config{Rank: 2, Targets: Targets{Names: []string{"c_attn"}}, Lenient: true}, `targets "c_attn" match no linear layer; there are: q_proj`},
 		{Config{Rank: 2, Targets: Targets{Pattern: "q_proj"}}, "match no linear layer"},
 		{Config{Rank: 2, Targets: Targets{Pattern: "(?=x)"}}, "no regular expression that Go understands"},
 		{Config{Rank: MaxRank + 1, Targets: Targets{Pattern: AllLinear}}, "rank 65537 for model.layers.0.self_attn.q_proj: want 1 to 65536"},
@@ -193,7 +197,7 @@ func TestParseConfigErrors(t *testing.T) {
 		}
 	}
 	c, err := ParseConfig([]byte(strings.Replace(good, `"r":4`, `"r":4,"layers_to_transform":2,"use_dora":false,"modules_to_save":null`, 1)))
-	if err != nil || !slices.Equal(c.Layers, []int{2}) {
+	if err != nil || !slices.Equal(c.Layers, []int{2}) || !c.Lenient {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

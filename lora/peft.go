@@ -125,7 +125,7 @@ func ParseConfig(b []byte) (Config, error) {
 	case c.Dropout < 0 || c.Dropout >= 1:
 		return Config{}, fmt.Errorf("lora_dropout is %v, want 0 or more and less than 1", c.Dropout)
 	}
-	out := Config{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: c.RSLoRA, Layers: c.Layers,
+	out := Config{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: c.RSLoRA, Layers: c.Layers, Lenient: true,
 		RankPattern: c.RankPattern, AlphaPattern: c.AlphaPattern}
 	switch t := c.Targets.(type) {
 	case string:
@@ -182,7 +182,7 @@ func (c Config) TargetList(d *model.Decoder, adapters map[string]model.Adapter) 
 	}
 	slices.Sort(whole)
 	slices.Sort(names)
-	short := Config{Rank: 1, Targets: Targets{Names: names}, Layers: c.Layers}
+	short := Config{Rank: 1, Targets: Targets{Names: names}, Layers: c.Layers, Lenient: c.Lenient}
 	if got, err := short.Adapters(d); err == nil && len(got) == len(adapters) {
 		return names, slices.Compact(slices.Sorted(slices.Values(c.Layers)))
 	}
