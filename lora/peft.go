@@ -228,7 +228,8 @@ func Stored(t *kernels.Tensor) stored.Tensor {
 // Load fills the adapters of an instance from a PEFT folder. Every matrix must
 // be there, with the instance's shape, and there must be no others.
 func Load(dir string, in *model.Instance) error {
-	f, err := safetensors.Open(filepath.Join(dir, WeightsFile))
+	path := filepath.Join(dir, WeightsFile)
+	f, err := safetensors.Open(path)
 	if err != nil {
 		return err
 	}
@@ -236,22 +237,22 @@ func Load(dir string, in *model.Instance) error {
 	used := map[string]bool{}
 	for _, q := range in.Params.List() {
 		used[peftPrefix+q.Name] = true
-		if err := load(f, q); err != nil {
+		if err := load(path, f, q); err != nil {
 			return err
 		}
 	}
 	for _, n := range f.Names() {
 		if !used[n] {
-			return fmt.Errorf("%s: tensor %s belongs to no adapted layer of this model", filepath.Join(dir, WeightsFile), n)
+			return fmt.Errorf("%s: tensor %s belongs to no adapted layer of this model", path, n)
 		}
 	}
 	return nil
 }
 
-func load(f stored.Source, q *program.Parameter) error {
+func load(path string, f stored.Source, q *program.Parameter) error {
 	t, ok := f.Tensor(peftPrefix + q.Name)
 	if !ok {
-		return fmt.Errorf("adapter: tensor %s%s is missing", peftPrefix, q.Name)
+		return fmt.Errorf("%s: tensor %s%s is missing", path, peftPrefix, q.Name)
 	}
 	if !slices.Equal(t.Shape, []int{q.Rows, q.Cols}) {
 		return fmt.Errorf("%s: tensor %s: shape %v, want [%d %d]", t.File, t.Name, t.Shape, q.Rows, q.Cols)
