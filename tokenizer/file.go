@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -192,10 +193,29 @@ func explain(err error) error {
 	var mistyped *json.UnmarshalTypeError
 	var malformed *json.SyntaxError
 	switch {
-	case errors.As(err, &mistyped) && mistyped.Field != "":
-		return fmt.Errorf("%s: want %s, found %s (byte %d)", mistyped.Field, mistyped.Type, mistyped.Value, mistyped.Offset)
+	case errors.As(err, &mistyped):
+		where := "not a tokenizer"
+		if mistyped.Field != "" {
+			where = mistyped.Field
+		}
+		return fmt.Errorf("%s: want %s, found %s (byte %d)", where, jsonName(mistyped.Type), mistyped.Value, mistyped.Offset)
 	case errors.As(err, &malformed):
 		return fmt.Errorf("not valid JSON at byte %d: %w", malformed.Offset, err)
 	}
 	return fmt.Errorf("not a tokenizer: %w", err)
+}
+
+// jsonName says in JSON's words what a type is read from.
+func jsonName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return jsonName(t.Elem())
+	case reflect.Struct, reflect.Map:
+		return "object"
+	case reflect.Slice:
+		return "array"
+	case reflect.Int, reflect.Int64, reflect.Float64:
+		return "number"
+	}
+	return t.Kind().String()
 }

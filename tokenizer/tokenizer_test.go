@@ -166,7 +166,9 @@ func TestParseErrors(t *testing.T) {
 	doublings := strings.TrimSuffix(strings.Repeat(double+",", 20), ",")
 	for _, c := range []struct{ from, to, want string }{
 		{good, ``, "not valid JSON"},
-		{good, `[]`, "not a tokenizer"},
+		{good, `[]`, "not a tokenizer: want object, found array"},
+		{good, `{"model":[]}`, "model: want object, found array"},
+		{`"merges":[["a","b"]]`, `"merges":{}`, "model.merges: want array, found object"},
 		{`"BPE"`, `"WordPiece"`, `model.type: "WordPiece" is not implemented`},
 		{`"ab":2`, `"ab":1`, `"ab" and "b" have the same id 1`},
 		{`"ab":2`, `"ab":-2`, "id -2 is out of range"},
@@ -201,6 +203,11 @@ func TestParseErrors(t *testing.T) {
 	}
 	if _, err := Parse([]byte(good), []byte(`{"eos_token":"</s>"}`)); err == nil || !strings.Contains(err.Error(), `tokenizer_config.json: eos_token: "</s>"`) {
 		t.Errorf("error %v", err)
+	}
+	for config, want := range map[string]string{`[]`: "not a tokenizer: want object, found array", `{"bos_token":5}`: "bos_token: want string, found number"} {
+		if _, err := Parse([]byte(good), []byte(config)); err == nil || !strings.HasPrefix(err.Error(), "tokenizer_config.json: "+want) {
+			t.Errorf("%s: error %v, want %q", config, err, want)
+		}
 	}
 	tok, err := Parse([]byte(good), []byte(`{"eos_token":{"content":"b"},"bos_token":"a"}`))
 	if err != nil {
