@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -118,6 +120,90 @@ func TestProgress(t *testing.T) {
 	}
 	if _, err := load(t, text, o); err != nil || len(seen) < 2 || !slices.IsSorted(seen) || seen[len(seen)-1] != int64(len(text)) {
 		t.Errorf("progress %v (%v)", seen, err)
+	}
+}
+
+// words is a tokenizer with a token for each word. It remembers the longest text
+// that it saw, and how many it worked on at a time.
+type words struct {
+	longest, now, most *atomic.Int64
+}
+
+func newWords() words { return words{new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)} }
+
+func (w words) Encode(text string, special bool) []int32 {
+	w.most.Store(max(w.most.Load(), w.now.Add(1)))
+	defer w.now.Add(-1)
+	w.longest.Store(max(w.longest.Load(), int64(len(text))))
+	ids := []int32{bos}
+	for word := range strings.FieldsSeq(text) {
+		ids = append(ids, int32(len(word)))
+	}
+	return ids
+}
+
+func (words) EOS() (int32, bool) { return eos, true }
+
+// TestLongTexts: of a long text no more is tokenized than it takes to see that
+// it is too long, and the result is that of the whole.
+func TestLongTexts(t *testing.T) {
+	const mb = 1 << 20
+	short, long := strings.Repeat("xyz ", 3*mb/4), "a b c"+strings.Repeat(" ", 2*mb)+strings.Repeat("x", 2*mb)
+	line := func(prompt, completion string) string {
+		return fmt.Sprintf("{\"prompt\":%q,\"completion\":%q}\n", prompt, completion)
+	}
+	for _, c := range []struct {
+		title, text string
+		how         TooLong
+		seen        int // bytes at most
+		want        string
+	}{
+		{"dropped", line("p ", short) + line("p ", "c"), Drop, mb, "[[1 1 1 2]] 1 dropped"},
+		{"truncated", line("p ", short), Truncate, mb, "[[1 1 3 3 3 3]] 1 truncated"},
+		{"an error", line("p ", short), Fail, mb, "1: over 262"},
+		{"a long prompt", line(short, "c"), Truncate, mb, "1: nothing is left to train"},
+		{"long words that fit", line("p ", long), Fail, 5 * mb, fmt.Sprintf("[[1 1 1 1 1 %d 2]]", 2*mb)},
+		{"long words that just do not", line("p ", long+" d"), Fail, 5 * mb, "1: 8 tokens, data.max_length is 7"},
+	} {
+		w := newWords()
+		limit := 7
+		if c.how == Truncate {
+			limit = 6
+		}
+		s, err := read(context.Background(), strings.NewReader(c.text), 0, w, Options{MaskPrompt: true, MaxLength: limit, TooLong: c.how})
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			var all [][]int32
+			for i := range s.Len() {
+				all = append(all, s.Example(i).Tokens)
+			}
+			got = fmt.Sprint(all)
+			if s.Dropped() > 0 {
+				got += fmt.Sprintf(" %d dropped", s.Dropped())
+			}
+			if s.Truncated() > 0 {
+				got += fmt.Sprintf(" %d truncated", s.Truncated())
+			}
+		}
+		if !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: %.80s, want %s", c.title, got, c.want)
+		}
+		if seen := int(w.longest.Load()); seen > c.seen {
+			t.Errorf("%s: %d bytes tokenized at once, want at most %d", c.title, seen, c.seen)
+		}
+	}
+}
+
+// TestLongLines: however many processors there are, one long line is under way
+// at a time, and all are read.
+func TestLongLines(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	w := newWords()
+	text := strings.Repeat(`{"text":"`+strings.Repeat("x", longLine)+`"}`+"\n", 6)
+	if s, err := read(context.Background(), strings.NewReader(text), 0, w, masked); err != nil || s.Len() != 6 || w.most.Load() != 1 {
+		t.Errorf("%d at a time (%v)", w.most.Load(), err)
 	}
 }
 

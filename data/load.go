@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -56,12 +57,22 @@ type Options struct {
 // memory.
 const maxLine = 64 << 20
 
+// Tokenizing takes some 50 bytes of memory for each of a text's, so that long
+// ones get care: of lines over longLine there is one at a time, on all
+// processors together, and of texts over longText no more is tokenized than it
+// takes to see that they are over MaxLength.
+const (
+	longLine = 4 << 20
+	longText = 1 << 20
+)
+
 // job is a stretch of lines that one goroutine tokenizes.
 type job struct {
 	first    int // number of the first line
 	lines    [][]byte
 	examples []encoded
 	err      error
+	long     bool // its last line is over longLine
 	done     chan struct{}
 }
 
@@ -99,7 +110,7 @@ func Load(ctx context.Context, path string, tok Tokenizer, o Options) (*Set, err
 // read tokenizes r. Its errors start with a line number, or a space.
 func read(ctx context.Context, r io.Reader, size int64, tok Tokenizer, o Options) (*Set, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	e := &encoder{tok: tok, Options: o}
+	e := &encoder{tok: tok, Options: o, long: make(chan struct{}, 1)}
 	workers := runtime.GOMAXPROCS(0)
 	work, order := make(chan *job, workers), make(chan *job, 4*workers)
 	var wg sync.WaitGroup
@@ -174,7 +185,13 @@ func split(ctx context.Context, r io.Reader, size int64, e *encoder, work, order
 		var err error
 		for start := read; len(j.lines) < linesPerJob && read-start < bytesPerJob && err == nil; {
 			var text []byte
-			text, err = readLine(b)
+			text, err = readLine(b, func() {
+				select {
+				case e.long <- struct{}{}:
+					j.long = true
+				case <-ctx.Done():
+				}
+			})
 			read += int64(len(text))
 			if err == nil || len(text) > 0 {
 				if line++; line == 1 {
@@ -203,11 +220,15 @@ func split(ctx context.Context, r io.Reader, size int64, e *encoder, work, order
 	}
 }
 
-// readLine returns a line with its end.
-func readLine(b *bufio.Reader) ([]byte, error) {
+// readLine returns a line with its end. It calls long before it goes on with one
+// over longLine.
+func readLine(b *bufio.Reader, long func()) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := b.ReadSlice('\n')
+		if n := len(line); n <= longLine && n+len(part) > longLine {
+			long()
+		}
 		line = append(line, part...)
 		if len(line) > maxLine {
 			return nil, fmt.Errorf("the line is over %d MiB: want one JSON object a line", maxLine>>20)
@@ -229,6 +250,12 @@ func detect(line []byte) Format {
 }
 
 func (j *job) run(e *encoder) {
+	defer func() {
+		j.lines = nil
+		if j.long {
+			<-e.long
+		}
+	}()
 	if j.err != nil && len(j.lines) == 0 {
 		return
 	}
@@ -250,7 +277,8 @@ var errNothing = errors.New("nothing to train: the completion is empty, or the t
 // encoder turns lines into examples.
 type encoder struct {
 	Options
-	tok Tokenizer
+	tok  Tokenizer
+	long chan struct{} // holds a token while a long line is under way
 }
 
 // line parses and tokenizes one line.
@@ -286,27 +314,47 @@ func (e *encoder) line(line []byte) (encoded, error) {
 	return e.limit(e.encode(prompt, full))
 }
 
+// tokens tokenizes a text, or the beginning of a long one that has over twice
+// MaxLength tokens: what follows changes the last of them at most. It also
+// returns where that ends.
+func (e *encoder) tokens(text string) (ids []int32, end int) {
+	for n := max(longText, 16*e.MaxLength); e.MaxLength > 0 && n < len(text); n *= 4 {
+		end := n
+		for end > 0 && !utf8.RuneStart(text[end]) {
+			end--
+		}
+		// A special token may take all white space before it.
+		end = len(strings.TrimRightFunc(text[:end], unicode.IsSpace))
+		if ids := e.tok.Encode(text[:end], true); len(ids)/2 > e.MaxLength {
+			return ids, end
+		}
+	}
+	return e.tok.Encode(text, true), len(text)
+}
+
 // encode tokenizes a text whose first part, prompt, is not trained. The
 // trained part starts where the tokens of prompt and of the whole differ,
-// since the last token of a prompt may join with what follows.
-func (e *encoder) encode(prompt, full string) Example {
-	x := Example{Tokens: e.tok.Encode(full, true), Start: 1}
+// since the last token of a prompt may join with what follows. cut says that
+// there are more tokens, of a text that is too long anyway.
+func (e *encoder) encode(prompt, full string) (x Example, cut bool) {
+	ids, end := e.tokens(full)
+	x = Example{Tokens: ids, Start: 1}
 	if eos, ok := e.tok.EOS(); ok && (len(x.Tokens) == 0 || x.Tokens[len(x.Tokens)-1] != eos) {
 		x.Tokens = append(slices.Clip(x.Tokens), eos)
 	}
 	if e.MaskPrompt && prompt != "" {
-		p := e.tok.Encode(prompt, true)
+		p := e.tok.Encode(prompt[:min(len(prompt), end)], true)
 		n := 0
 		for n < len(p) && n < len(x.Tokens) && p[n] == x.Tokens[n] {
 			n++
 		}
 		x.Start = max(1, n)
 	}
-	return x
+	return x, end < len(full)
 }
 
 // limit applies the bounds on tokens and length.
-func (e *encoder) limit(x Example) (encoded, error) {
+func (e *encoder) limit(x Example, cut bool) (encoded, error) {
 	if e.VocabSize > 0 {
 		for _, t := range x.Tokens {
 			if t < 0 || int(t) >= e.VocabSize {
@@ -318,13 +366,16 @@ func (e *encoder) limit(x Example) (encoded, error) {
 	if n := len(x.Tokens); e.MaxLength > 0 && n > e.MaxLength {
 		switch e.TooLong {
 		case Drop:
-			out.dropped = true
-			return out, nil
+			return encoded{dropped: true}, nil
 		case Truncate:
 			out.truncated = true
-			out.Tokens = x.Tokens[:e.MaxLength]
+			out.Tokens = slices.Clone(x.Tokens[:e.MaxLength]) // lets go of the rest
 		default:
-			return encoded{}, fmt.Errorf("%d tokens, data.max_length is %d: raise it, or set data.too_long to truncate or drop", n, e.MaxLength)
+			over := ""
+			if cut {
+				over = "over "
+			}
+			return encoded{}, fmt.Errorf("%s%d tokens, data.max_length is %d: raise it, or set data.too_long to truncate or drop", over, n, e.MaxLength)
 		}
 	}
 	if len(out.Tokens) <= out.Start {
