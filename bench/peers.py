@@ -53,8 +53,8 @@ def options():
     p.add_argument("--model", type=Path, help="folder in Hugging Face layout; default: a random SmolLM2-135M")
     p.add_argument("--steps", type=int, default=8)
     p.add_argument("--rounds", type=int, default=2)
-    p.add_argument("--all", action="store_true", help="only the loss on all tokens")
-    p.add_argument("--masked", action="store_true", help="only the loss on completions, a quarter of the tokens")
+    p.add_argument("--cases", default=",".join(report.TITLES), help="some of %(default)s: the loss on all tokens; on completions, a quarter of "
+                   "them; on all, with the random model's weights stored as bfloat16, as SmolLM2's are")
     p.add_argument("--stacks", default=",".join(STACKS), help="some of %(default)s")
     p.add_argument("--python", help="a Python with torch, transformers and peft, instead of installing them")
     p.add_argument("--mlx-python", help="a Python with mlx and mlx-lm, instead of installing them")
@@ -65,14 +65,19 @@ def options():
     p.add_argument("--timeout", type=float, default=900, help="seconds after which a run is ended; the steps done count if they suffice")
     p.add_argument("--quick", action="store_true", help="443K weights, 4 steps, 1 round")
     o = p.parse_args()
-    o.stacks = o.stacks.split(",")
-    if unknown := set(o.stacks) - set(STACKS):
-        p.error(f"--stacks: {', '.join(sorted(unknown))}: there are {', '.join(STACKS)}")
+    for name, known in ("stacks", STACKS), ("cases", report.TITLES):
+        chosen = getattr(o, name).split(",")
+        if unknown := set(chosen) - set(known):
+            p.error(f"--{name}: {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+        setattr(o, name, chosen)
     if o.quick:
         o.steps, o.rounds = 4, 1
     if o.steps <= WARMUP or o.rounds < 1:
         p.error(f"at least {WARMUP + 1} steps and 1 round are needed")
-    o.losses = ["all"] * (o.all or not o.masked) + ["masked"] * (o.masked or not o.all)
+    if o.model or o.quick:
+        o.cases = [c for c in o.cases if c != "bfloat16"]
+    if not o.cases:
+        p.error("--cases bfloat16 is for the random SmolLM2-135M")
     return o
 
 
@@ -93,17 +98,17 @@ def measure(o, work):
         sys.exit(f"no peer can be run here: {why_not}")
     job = prepare(o, work, next(iter(pythons.values())))
     results = {"date": datetime.date.today().isoformat(), "machine": here, "graft": graft_version(), "warmup": WARMUP,
-               "rounds": o.rounds, "model": describe(job), "job": {k: job[k] for k in [*JOB, "steps", "threads"]}, "losses": {}}
-    for losses in o.losses:
-        job["mask"] = losses == "masked"
+               "rounds": o.rounds, "model": describe(job), "job": {k: job[k] for k in [*JOB, "steps", "threads"]}, "cases": {}}
+    for case in o.cases:
+        job |= {"mask": case == "masked", "model": job["models"][case]}
         found = {stack: {"error": why_not[stack]} if stack in why_not else {"rounds": []} for stack in o.stacks}
         for n in range(o.rounds):
             for stack in [s for s in o.stacks if "error" not in found[s]]:
                 try:
-                    found[stack]["rounds"].append(run(stack, job, pythons, o, work / f"{losses}-{n}-{stack}"))
+                    found[stack]["rounds"].append(run(stack, job, pythons, o, work / f"{case}-{n}-{stack}"))
                 except Unavailable as e:
                     found[stack] = {"error": str(e)}
-        results["losses"][losses] = found
+        results["cases"][case] = found
     report.compare(results)
     return results
 
@@ -157,8 +162,12 @@ def prepare(o, work, python):
     if not o.model and not o.quick:
         model = work / "model"
         seeded.smollm2_135m(model, tokenizer=demo)
+    models = dict.fromkeys(o.cases, str(model.resolve()))
+    if "bfloat16" in models:
+        models["bfloat16"] = str(work / "bfloat16")
+        seeded.smollm2_135m(work / "bfloat16", tokenizer=demo, dtype="bfloat16")
     seeded.adapter(work / "adapter", model, job["rank"], job["alpha"])
-    job |= {"model": str(model.resolve()), "adapter": str(work / "adapter"), "texts": str(demo / "train.jsonl"),
+    job |= {"model": str(model.resolve()), "models": models, "adapter": str(work / "adapter"), "texts": str(demo / "train.jsonl"),
             "examples": o.steps * job["batch"]}
     (work / "data.json").write_text(json.dumps(job))
     subprocess.run([python, HERE / "stack.py", "data", work / "data.json"], check=True)

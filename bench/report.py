@@ -4,7 +4,8 @@ import json
 from statistics import median
 
 NAMES = {"graft": "graft", "eager": "PyTorch + PEFT", "compile": "PyTorch + PEFT, torch.compile", "mlx": "mlx-lm, CPU"}
-TITLES = {"all": "Loss on all tokens", "masked": "Loss on completions, a quarter of the tokens"}
+TITLES = {"all": "Loss on all tokens", "masked": "Loss on completions, a quarter of the tokens",
+          "bfloat16": "Loss on all tokens, weights stored as bfloat16"}
 AGREE = 1e-4  # relative difference of losses
 QUIET = 0.2  # cores that others may use before speeds are doubted
 MARKS = "<!-- results -->", "<!-- /results -->"
@@ -13,12 +14,12 @@ MARKS = "<!-- results -->", "<!-- /results -->"
 def compare(results):
     """Adds to the rounds of each stack what they come to."""
     tokens, warmup = results["job"]["batch"] * results["job"]["length"], results["warmup"]
-    kinds = [{stack: f for stack, f in found.items() if "rounds" in f} for found in results["losses"].values()]
-    for ran in kinds:
+    cases = [{stack: f for stack, f in found.items() if "rounds" in f} for found in results["cases"].values()]
+    for ran in cases:
         summarize(ran, tokens, warmup)
     # The highest rate that graft found possible in any run: a busy machine can only make it too low.
-    limit = max((r.get("tokens_per_s_at_peak", 0) for ran in kinds for f in ran.values() for r in f["rounds"]), default=0)
-    for f in (f for ran in kinds for f in ran.values() if limit):
+    limit = max((r.get("tokens_per_s_at_peak", 0) for ran in cases for f in ran.values() for r in f["rounds"]), default=0)
+    for f in (f for ran in cases for f in ran.values() if limit):
         f["share_of_peak"] = f["tokens_per_s"] / limit
 
 
@@ -47,7 +48,7 @@ def difference(rounds, reference):
 def table(results):
     """Returns the tables as Markdown."""
     m, g, job, model = results["machine"], results["graft"], results["job"], results["model"]
-    versions = sorted({f"{k} {v}" for found in results["losses"].values() for f in found.values() if "rounds" in f
+    versions = sorted({f"{k} {v}" for found in results["cases"].values() for f in found.values() if "rounds" in f
                        for r in f["rounds"] for k, v in r["versions"].items()})
     lines = [
         f"{results['date']}; {m['cpu']}, {m['arch']}, {m['cores']} cores, {' '.join(m['isa'])}; {m['system']}; "
@@ -57,9 +58,9 @@ def table(results):
         f"{model['weights'] / 1e6:.1f}M weights; LoRA rank {job['rank']} on all linear layers; "
         f"batch {job['batch']} × {job['length']} tokens, float32, {job['threads']} threads, {job['steps']} steps, {results['rounds']} rounds.",
     ]
-    for losses, found in results["losses"].items():
-        lines += ["", f"**{TITLES[losses]}**", "", *rows(found, job["steps"])]
-    if any(r.get("others_cores", 0) > QUIET for found in results["losses"].values() for f in found.values() for r in f.get("rounds", [])):
+    for case, found in results["cases"].items():
+        lines += ["", f"**{TITLES[case]}**", "", *rows(found, job["steps"])]
+    if any(r.get("others_cores", 0) > QUIET for found in results["cases"].values() for f in found.values() for r in f.get("rounds", [])):
         lines += ["", "**Others kept this machine busy in some of these runs: their speeds, first steps and ratios say nothing.**"]
     return "\n".join(lines) + "\n"
 
@@ -87,14 +88,14 @@ def rows(found, steps):
 def write(results, folder):
     """Writes results.json and losses.svg, and the table between the marks in README.md."""
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "losses.svg").write_text(drawing(results["losses"]))
+    (folder / "losses.svg").write_text(drawing(results["cases"]))
     readme = folder / "README.md"
     before, rest = readme.read_text().split(MARKS[0])
     _, after = rest.split(MARKS[1])
     readme.write_text(f"{before}{MARKS[0]}\n{table(results)}{MARKS[1]}{after}")
 
 
-# The drawing: a panel for each kind of loss. Curves that agree lie on each other, so the first is the widest.
+# The drawing: a panel for each case. Curves that agree lie on each other, so the first is the widest.
 
 WIDTH, HEIGHT, LEFT, TOP = 420, 260, 64, 40
 CURVES = {"eager": ("#e8a33d", 9), "compile": ("#c0504d", 6), "mlx": ("#4a90d9", 3.5), "graft": ("#2e9e5b", 1.5)}
@@ -104,10 +105,10 @@ text { font: 12px sans-serif; fill: #333 } .axis { stroke: #8888; fill: none } .
 </style>"""
 
 
-def drawing(kinds):
+def drawing(cases):
     """Returns an SVG of the first round's losses."""
-    panels = [panel(TITLES[kind], {s: found[s]["rounds"][0]["losses"] for s in CURVES if "rounds" in found.get(s, {})}, i * (WIDTH + LEFT))
-              for i, (kind, found) in enumerate(kinds.items())]
+    panels = [panel(TITLES[case], {s: found[s]["rounds"][0]["losses"] for s in CURVES if "rounds" in found.get(s, {})}, i * (WIDTH + LEFT))
+              for i, (case, found) in enumerate(cases.items())]
     width, height = len(panels) * (WIDTH + LEFT) + 20, HEIGHT + TOP + 100
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n{STYLE}\n' + "\n".join(panels) + "\n</svg>\n"
 

@@ -11,15 +11,15 @@ from pathlib import Path
 CHUNK = 1 << 20  # bytes held at a time
 
 
-def smollm2_135m(folder, tokenizer):
-    """Writes a Llama with the shapes of SmolLM2-135M in float32, and the tokenizer of another folder."""
+def smollm2_135m(folder, tokenizer, dtype="float32"):
+    """Writes a Llama with the shapes of SmolLM2-135M in float32 or bfloat16, and the tokenizer of another folder."""
     hidden, kv, inner, vocab, layers = 576, 192, 1536, 49152, 30
     folder.mkdir()
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner,
         "num_hidden_layers": layers, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": vocab,
         "max_position_embeddings": 8192, "rope_theta": 100000, "rms_norm_eps": 1e-5, "hidden_act": "silu",
-        "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": "float32",
+        "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 1, "torch_dtype": dtype,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     for name in "tokenizer.json", "tokenizer_config.json":
@@ -32,7 +32,7 @@ def smollm2_135m(folder, tokenizer):
             "self_attn.o_proj": [hidden, hidden],
             "mlp.gate_proj": [inner, hidden], "mlp.up_proj": [inner, hidden], "mlp.down_proj": [hidden, inner]}.items()}
     rng = random.Random(0)
-    write(folder / "model.safetensors", shapes, lambda name, shape: weights(rng, shape) if len(shape) == 2 else ones(shape))
+    write(folder / "model.safetensors", shapes, lambda name, shape: weights(rng, shape, dtype) if len(shape) == 2 else ones(shape, dtype), dtype)
 
 
 def adapter(folder, model, rank, alpha):
@@ -69,12 +69,13 @@ def tensors(model):
     return shapes
 
 
-def write(path, shapes, values):
-    """Writes float32 tensors as safetensors; values(name, shape) yields a tensor's bytes in parts."""
+def write(path, shapes, values, dtype="float32"):
+    """Writes tensors as safetensors; values(name, shape) yields a tensor's bytes in parts."""
     header, end = {"__metadata__": {"format": "pt"}}, 0
+    kind, size = {"float32": ("F32", 4), "bfloat16": ("BF16", 2)}[dtype]
     for name, shape in shapes.items():
-        begin, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+        begin, end = end, end + size * math.prod(shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as f:
@@ -83,17 +84,20 @@ def write(path, shapes, values):
             f.writelines(values(name, shape))
 
 
-def weights(rng, shape):
+def weights(rng, shape, dtype):
     """Values of either sign whose size is uniform in [1/64, 1/32): root mean square 0.024, near the usual 0.02.
 
-    They are made from random bytes: sign and mantissa stay, the exponent is set.
+    They are made from random bytes: sign and mantissa stay, the exponent is set. A bfloat16 is the upper half of a float32.
     """
-    left = 4 * math.prod(shape)
+    keep, exponent = struct.pack("<I", 0x807FFFFF), struct.pack("<f", 1 / 64)
+    if dtype == "bfloat16":
+        keep, exponent = keep[2:], exponent[2:]
+    size = len(keep)
+    left = size * math.prod(shape)
     while left:
         n = min(left, CHUNK)
-        keep = int.from_bytes(struct.pack("<I", 0x807FFFFF) * (n // 4), "little")
-        exponent = int.from_bytes(struct.pack("<f", 1 / 64) * (n // 4), "little")
-        yield (int.from_bytes(rng.randbytes(n), "little") & keep | exponent).to_bytes(n, "little")
+        mask, fixed = (int.from_bytes(word * (n // size), "little") for word in (keep, exponent))
+        yield (int.from_bytes(rng.randbytes(n), "little") & mask | fixed).to_bytes(n, "little")
         left -= n
 
 
@@ -106,5 +110,6 @@ def zeros(shape):
     yield bytes(4 * math.prod(shape))
 
 
-def ones(shape):
-    yield struct.pack("<f", 1) * math.prod(shape)
+def ones(shape, dtype):
+    one = struct.pack("<f", 1)
+    yield (one[2:] if dtype == "bfloat16" else one) * math.prod(shape)
