@@ -419,7 +419,7 @@ func TestPool(t *testing.T) {
 		}()
 		p.run(&counted{bad: 17}, 40)
 	}()
-	time.Sleep(2 * spin) // workers sleep
+	time.Sleep(2 * p.spin) // workers sleep
 	var c counted
 	p.run(&c, 40)
 	if c.done[39] != 1 {

@@ -23,6 +23,7 @@ type job interface {
 // not equally fast, so who is done takes what others have left.
 type pool struct {
 	workers []*worker // [0] is the caller
+	spin    time.Duration
 	job     job
 	sharing int // workers that have a range
 	failure atomic.Pointer[failure]
@@ -59,17 +60,16 @@ const (
 	closed
 )
 
-// spin is how long a worker looks for the next job before it sleeps: longer than the gaps
-// between the operations of a step, and than others still work on one. To wake
-// fifteen that sleep takes as long as many operations.
-const spin = time.Millisecond
+// spinEach is how long a worker looks for the next job before it sleeps, for each worker of the pool:
+// longer than the gaps between the operations of a step, and than to wake them one by one.
+const spinEach = 50 * time.Microsecond
 
 // patience is how many looks, each after a pause, go by before a thread that waits lets others have its
 // processor: all of them queue for one lock to do so.
 const patience = 256
 
 func newPool(n int) *pool {
-	p := &pool{}
+	p := &pool{spin: time.Duration(n-1) * spinEach}
 	for i := range n {
 		w := &worker{pool: p, index: i, wake: make(chan struct{}, 1), edge: make([]float32, tileRows*tileCols), wide: make([]float32, tileCols*wideCols)}
 		p.workers = append(p.workers, w)
@@ -177,7 +177,7 @@ func (w *worker) await() bool {
 				return false
 			}
 			if pause(); i%patience == 0 {
-				if time.Since(start) > spin {
+				if time.Since(start) > w.pool.spin {
 					break
 				}
 				runtime.Gosched()
