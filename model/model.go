@@ -12,6 +12,7 @@
 package model
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -87,6 +88,7 @@ func Open(path string) (*Model, error) {
 	if err := m.openWeights(); err != nil {
 		return nil, err
 	}
+	m.Tied = m.Tied && !m.ownHead()
 	if err := m.check(); err != nil {
 		m.Close()
 		return nil, err
@@ -196,11 +198,26 @@ func (m *Model) check() error {
 	return errors.Join(errs...)
 }
 
-func (m *Model) find(w Weight) (stored.Tensor, error) {
-	t, ok := m.weights.Tensor(w.Name)
-	if !ok { // files of the bare decoder, without its head, lack the prefix
-		t, ok = m.weights.Tensor(strings.TrimPrefix(w.Name, "model."))
+// ownHead says whether the files have an output head that is not the embedding.
+// transformers takes it then, whatever config.json says.
+func (m *Model) ownHead() bool {
+	head, ok := m.tensor(headModule + ".weight")
+	embed, both := m.tensor(embedModule + ".weight")
+	return ok && both && (head.Type() != embed.Type() || !slices.Equal(head.Shape, embed.Shape) || !bytes.Equal(head.Data, embed.Data))
+}
+
+// tensor returns a tensor of the files. Those of the bare decoder, without its
+// head, lack the prefix.
+func (m *Model) tensor(name string) (stored.Tensor, bool) {
+	t, ok := m.weights.Tensor(name)
+	if !ok {
+		t, ok = m.weights.Tensor(strings.TrimPrefix(name, "model."))
 	}
+	return t, ok
+}
+
+func (m *Model) find(w Weight) (stored.Tensor, error) {
+	t, ok := m.tensor(w.Name)
 	if !ok {
 		return t, fmt.Errorf("%s: tensor %s is missing%s", m.Path, w.Name, m.hint(w.Name))
 	}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -538,6 +539,41 @@ func TestPlaceLargeHeads(t *testing.T) {
 		_, err := m.Place(c.b, Options{})
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s, head_dim %d: error %v, want %q", c.b.Info().Name, c.dim, err, c.want)
+		}
+	}
+}
+
+// TestOwnHead: a head in the files that is not the embedding is one, also where
+// config.json ties the two, and then config.json beside all weights says so.
+func TestOwnHead(t *testing.T) {
+	for _, equal := range []bool{false, true} {
+		dir := write(t, map[string]any{"model_type": "llama", "tie_word_embeddings": false})
+		edit(t, dir, `"tie_word_embeddings":false`, `"tie_word_embeddings":true`)
+		if equal {
+			m := open(t, dir)
+			tensors := m.Tensors()
+			for i, w := range tensors {
+				if w.Name == "lm_head.weight" {
+					tensors[i].Data = tensors[0].Data
+				}
+			}
+			dir = filepath.Join(dir, "equal.safetensors")
+			if err := safetensors.Write(dir, tensors, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := reference.New()
+		defer b.Close()
+		m := open(t, dir)
+		if m.Tied != equal {
+			t.Errorf("head equal to the embedding: %v, tied: %v", equal, m.Tied)
+		}
+		var config bytes.Buffer
+		if err := place(t, m, b, Options{Full: true}).WriteCompanion(&config, "config.json"); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := ParseConfig(config.Bytes()); err != nil || d.Tied != equal {
+			t.Errorf("head equal to the embedding: %v, written: %s, %v", equal, &config, err)
 		}
 	}
 }

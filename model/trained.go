@@ -87,11 +87,12 @@ func (m *Model) Companions() []string {
 var torchTypes = map[kernels.DType]string{kernels.F64: "float64", kernels.F32: "float32"}
 
 // WriteCompanion copies a companion to lie beside the weights that Trained returns. Of config.json
-// it changes the type of the weights, to which transformers would round them.
+// it changes the type of the weights, to which transformers would round them, and says whether the
+// head is among them.
 func (in *Instance) WriteCompanion(w io.Writer, name string) error {
 	path := filepath.Join(in.Dir, name)
 	if name == configFile {
-		return writeConfig(w, path, torchTypes[in.backend.Info().Float])
+		return writeConfig(w, path, torchTypes[in.backend.Info().Float], in.Tied)
 	}
 	f, err := files.Open(path)
 	if err != nil {
@@ -102,8 +103,8 @@ func (in *Instance) WriteCompanion(w io.Writer, name string) error {
 	return err
 }
 
-// writeConfig copies a config.json for weights of another type.
-func writeConfig(w io.Writer, path, dtype string) error {
+// writeConfig copies a config.json for other weights.
+func writeConfig(w io.Writer, path, dtype string, tied bool) error {
 	b, err := files.Read(path, maxConfigBytes)
 	if err != nil {
 		return err
@@ -117,6 +118,7 @@ func writeConfig(w io.Writer, path, dtype string) error {
 	if keys["dtype"] != nil { // newer files have this one
 		keys["dtype"] = value
 	}
+	keys["tie_word_embeddings"] = json.RawMessage(strconv.FormatBool(tied))
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
