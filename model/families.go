@@ -57,10 +57,7 @@ func llama(c *hfConfig, d *Decoder) error {
 }
 
 func mistral(c *hfConfig, d *Decoder) error {
-	for i := range d.Layers {
-		d.Layers[i].Window = value(c.SlidingWindow, 0)
-	}
-	return nil
+	return c.windows(d, func(int) bool { return true })
 }
 
 func qwen2(c *hfConfig, d *Decoder) error {
@@ -109,6 +106,7 @@ func gemma3(c *hfConfig, d *Decoder) error {
 
 func phi3(c *hfConfig, d *Decoder) error {
 	d.FusedQKV, d.FusedGateUp = true, true
+	c.LayerTypes = nil // transformers does not look at them
 	return mistral(c, d)
 }
 

@@ -382,9 +382,9 @@ func parse(t *testing.T, keys string) (*Decoder, error) {
 	return ParseConfig([]byte(string(b[:len(b)-1]) + "," + keys + "}"))
 }
 
-// TestMissingKeys: a key that is missing means what it does in transformers
-// (5.24), which is not what null means.
-func TestMissingKeys(t *testing.T) {
+// TestKeys: keys mean what they do in transformers (5.24), and so do those that
+// are missing, which is not what null means.
+func TestKeys(t *testing.T) {
 	for family, eps := range map[string]float64{"llama": 1e-6, "phi3": 1e-5, "olmo2": 1e-5} {
 		if got := missing(family).RMSNormEps; got != eps {
 			t.Errorf("%s: rms_norm_eps %v, want %v", family, got, eps)
@@ -409,6 +409,8 @@ func TestMissingKeys(t *testing.T) {
 			func(d *Decoder) any { return d.Layers[0].Rotary.Freqs[1] }, frequencies(1e4, 6)[1]},
 		{`"model_type":"mistral"`, func(d *Decoder) any { return d.Layers[1].Window }, 4096},
 		{`"model_type":"mistral","sliding_window":null`, func(d *Decoder) any { return d.Layers[1].Window }, 0},
+		{`"model_type":"mistral","sliding_window":3,"layer_types":["full_attention","sliding_attention"]`, func(d *Decoder) any { return []int{d.Layers[0].Window, d.Layers[1].Window} }, []int{0, 3}},
+		{`"model_type":"phi3","sliding_window":3,"layer_types":["full_attention","other"]`, func(d *Decoder) any { return d.Layers[0].Window }, 3},
 		{`"model_type":"smollm3"`, func(d *Decoder) any { return []any{d.Tied, d.Layers[0].Rotary.Freqs[1]} }, []any{true, frequencies(2e6, 6)[1]}},
 		{`"model_type":"smollm3","no_rope_layer_interval":2`, func(d *Decoder) any { return d.Layers[1].Rotary == nil }, true},
 		{`"model_type":"phi3","partial_rotary_factor":0.67`, func(d *Decoder) any { return d.Layers[0].Rotary.Freqs }, []float64{1, float64(float32(0.01))}},
