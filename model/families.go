@@ -91,6 +91,7 @@ func gemma2(c *hfConfig, d *Decoder) error {
 
 func gemma3(c *hfConfig, d *Decoder) error {
 	d.QKNorm = NormHeads
+	c.AttentionSoftCap = nil // transformers' attention is not given it
 	if c.LayerTypes != nil {
 		return gemma2(c, d)
 	}

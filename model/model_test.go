@@ -405,6 +405,7 @@ func TestKeys(t *testing.T) {
 			return []any{d.Act, d.Layers[0].Window, d.LogitSoftCap, d.Layers[0].Rotary.Freqs[1]}
 		}, []any{kernels.GELUTanh, 4096, 0.0, frequencies(1e4, 6)[1]}},
 		{`"model_type":"gemma3_text","layer_types":["full_attention","full_attention"]`, func(d *Decoder) any { return d.Layers[0].Rotary.Freqs[1] }, frequencies(1e6, 6)[1]},
+		{`"model_type":"gemma3_text","attn_logit_softcapping":50,"final_logit_softcapping":30`, func(d *Decoder) any { return []float64{d.AttentionSoftCap, d.LogitSoftCap} }, []float64{0, 30}},
 		{`"model_type":"gemma3_text","rope_parameters":{"full_attention":{"rope_type":"linear","factor":8}}`,
 			func(d *Decoder) any { return d.Layers[0].Rotary.Freqs[1] }, frequencies(1e4, 6)[1]},
 		{`"model_type":"mistral"`, func(d *Decoder) any { return d.Layers[1].Window }, 4096},
