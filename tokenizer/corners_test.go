@@ -29,7 +29,7 @@ func TestCorners(t *testing.T) {
 		{"a token takes the white space that begins the next", `"added_tokens":[{"id":7,"content":"b\n","rstrip":true},{"id":8,"content":"\n\n","lstrip":true}],`, "b\n\n\na", []int32{7, 1}},
 		{"lines begin and end within a text", `"pre_tokenizer":{"type":"Split","pattern":{"Regex":"^a$"},"behavior":"Removed","invert":false},`, "a\naa\na", []int32{5, 1, 1, 5}},
 	} {
-		tok, err := Parse([]byte("{"+c.file+vocab+"}"), nil)
+		tok, err := Parse([]byte("{"+c.file+vocab+"}"), nil, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
@@ -37,7 +37,7 @@ func TestCorners(t *testing.T) {
 			t.Errorf("%s: %q: %v, want %v", c.name, c.text, got, c.ids)
 		}
 	}
-	tok, err := Parse([]byte(`{"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always"},`+vocab+`}`), nil)
+	tok, err := Parse([]byte(`{"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always"},`+vocab+`}`), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestManyMarks(t *testing.T) {
 
 // TestWhiteSpaceTakenOnce: tokens that take white space along look at it once.
 func TestWhiteSpaceTakenOnce(t *testing.T) {
-	tok, err := Parse([]byte(`{"added_tokens":[{"id":1,"content":"  ","rstrip":true}],"model":{"vocab":{"a":0},"merges":[]}}`), nil)
+	tok, err := Parse([]byte(`{"added_tokens":[{"id":1,"content":"  ","rstrip":true}],"model":{"vocab":{"a":0},"merges":[]}}`), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

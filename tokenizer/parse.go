@@ -15,18 +15,18 @@ const (
 	maxIDs  = 1 << 24
 )
 
-// Load reads tokenizer.json and, where there is one, tokenizer_config.json in
-// dir. Errors name the file and the place in it.
+// Load reads tokenizer.json and, where they are there, tokenizer_config.json and
+// special_tokens_map.json in dir. Errors name the file and the place in it.
 func Load(dir string) (*Tokenizer, error) {
-	main, err := files.Read(filepath.Join(dir, "tokenizer.json"), maxFile)
-	if err != nil {
-		return nil, err
+	var b [3][]byte
+	for i, name := range []string{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"} {
+		var err error
+		b[i], err = files.Read(filepath.Join(dir, name), maxFile)
+		if err != nil && (i == 0 || !errors.Is(err, fs.ErrNotExist)) {
+			return nil, err
+		}
 	}
-	config, err := files.Read(filepath.Join(dir, "tokenizer_config.json"), maxFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	t, err := Parse(main, config)
+	t, err := Parse(b[0], b[1], b[2])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
@@ -34,15 +34,24 @@ func Load(dir string) (*Tokenizer, error) {
 }
 
 // Parse builds a tokenizer from the contents of tokenizer.json and of
-// tokenizer_config.json, which may be nil. From the latter only bos_token and
-// eos_token are used. Errors name the file and the place in it.
-func Parse(tokenizerJSON, configJSON []byte) (*Tokenizer, error) {
+// tokenizer_config.json and special_tokens_map.json, which may be nil. From
+// these only bos_token and eos_token are used: as in transformers, the map's,
+// unless tokenizer_config.json has added_tokens_decoder. Errors name the file and
+// the place in it.
+func Parse(tokenizerJSON, configJSON, mapJSON []byte) (*Tokenizer, error) {
 	t, err := build(tokenizerJSON)
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer.json: %w", err)
 	}
-	if err := t.configure(configJSON); err != nil {
+	config, err := t.configure(configJSON)
+	if err != nil {
 		return nil, fmt.Errorf("tokenizer_config.json: %w", err)
+	}
+	if config.Added != nil {
+		return t, nil
+	}
+	if _, err := t.configure(mapJSON); err != nil {
+		return nil, fmt.Errorf("special_tokens_map.json: %w", err)
 	}
 	return t, nil
 }
@@ -79,17 +88,21 @@ func build(b []byte) (*Tokenizer, error) {
 	return t, err
 }
 
+// settings are what tokenizer_config.json and special_tokens_map.json say of
+// single tokens.
+type settings struct {
+	BOS   *namedToken           `json:"bos_token"`
+	EOS   *namedToken           `json:"eos_token"`
+	Added map[string]namedToken `json:"added_tokens_decoder"`
+}
+
 // configure reads which tokens begin and end a sequence.
-func (t *Tokenizer) configure(b []byte) error {
+func (t *Tokenizer) configure(b []byte) (c settings, err error) {
 	if b == nil {
-		return nil
-	}
-	var c struct {
-		BOS *namedToken `json:"bos_token"`
-		EOS *namedToken `json:"eos_token"`
+		return c, nil
 	}
 	if err := json.Unmarshal(b, &c); err != nil {
-		return explain(err)
+		return c, explain(err)
 	}
 	for _, x := range []struct {
 		key string
@@ -101,11 +114,11 @@ func (t *Tokenizer) configure(b []byte) error {
 		}
 		id, ok := t.ID(string(*x.tok))
 		if !ok {
-			return fmt.Errorf("%s: %q is not in tokenizer.json", x.key, string(*x.tok))
+			return c, fmt.Errorf("%s: %q is not in tokenizer.json", x.key, string(*x.tok))
 		}
 		*x.id = id
 	}
-	return nil
+	return c, nil
 }
 
 // namedToken is a string, or an object with the string as its content.

@@ -55,12 +55,12 @@ func (t *Tokenizer) Err() error {
 // Size returns the number of ids: all ids are in [0, Size).
 func (t *Tokenizer) Size() int { return len(t.entries) }
 
-// BOS returns the id of the token that tokenizer_config.json names as the
-// beginning of a sequence, and whether it names one.
+// BOS returns the id of the token that the files beside tokenizer.json name as the
+// beginning of a sequence, and whether they name one.
 func (t *Tokenizer) BOS() (int32, bool) { return t.bos, t.bos >= 0 }
 
-// EOS returns the id of the token that tokenizer_config.json names as the end
-// of a sequence, and whether it names one.
+// EOS returns the id of the token that the files beside tokenizer.json name as the end
+// of a sequence, and whether they name one.
 func (t *Tokenizer) EOS() (int32, bool) { return t.eos, t.eos >= 0 }
 
 // Piece returns the vocabulary's spelling of id, or "" when there is no such

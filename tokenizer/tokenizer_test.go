@@ -38,7 +38,7 @@ func families(t testing.TB) map[string]*Tokenizer {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tok, err := Parse(b, nil)
+		tok, err := Parse(b, nil, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
 		}
@@ -160,8 +160,10 @@ func TestLongLine(t *testing.T) {
 	}
 }
 
+// good is a tokenizer.json.
+const good = `{"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}}`
+
 func TestParseErrors(t *testing.T) {
-	const good = `{"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]}}`
 	const double = `{"type":"Replace","pattern":{"String":"a"},"content":"aa"}`
 	doublings := strings.TrimSuffix(strings.Repeat(double+",", 20), ",")
 	for _, c := range []struct{ from, to, want string }{
@@ -196,26 +198,57 @@ func TestParseErrors(t *testing.T) {
 		{`{"model"`, `{"normalizer":{"type":"Sequence","normalizers":[` + doublings + `]},"model"`, "normalizer.normalizers[8]: the replacements could make a text more than 256 times longer"},
 		{`{"model"`, `{"decoder":{"type":"Sequence","decoders":[` + doublings + `]},"model"`, "decoder.decoders[8]: the replacements"},
 	} {
-		_, err := Parse([]byte(strings.Replace(good, c.from, c.to, 1)), nil)
+		_, err := Parse([]byte(strings.Replace(good, c.from, c.to, 1)), nil, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "tokenizer.json: ") {
 			t.Errorf("%s → %s: error %v, want %q", c.from, c.to, err, c.want)
 		}
 	}
-	if _, err := Parse([]byte(good), []byte(`{"eos_token":"</s>"}`)); err == nil || !strings.Contains(err.Error(), `tokenizer_config.json: eos_token: "</s>"`) {
-		t.Errorf("error %v", err)
-	}
-	for config, want := range map[string]string{`[]`: "not a tokenizer: want object, found array", `{"bos_token":5}`: "bos_token: want string, found number"} {
-		if _, err := Parse([]byte(good), []byte(config)); err == nil || !strings.HasPrefix(err.Error(), "tokenizer_config.json: "+want) {
-			t.Errorf("%s: error %v, want %q", config, err, want)
+	for content, want := range map[string]string{
+		`[]`:                   "not a tokenizer: want object, found array",
+		`{"bos_token":5}`:      "bos_token: want string, found number",
+		`{"eos_token":"</s>"}`: `eos_token: "</s>" is not in tokenizer.json`,
+	} {
+		for i, name := range []string{"tokenizer_config.json: ", "special_tokens_map.json: "} {
+			var files [2][]byte
+			files[i] = []byte(content)
+			if _, err := Parse([]byte(good), files[0], files[1]); err == nil || !strings.HasPrefix(err.Error(), name+want) {
+				t.Errorf("%s: error %v, want %q", content, err, name+want)
+			}
 		}
 	}
-	tok, err := Parse([]byte(good), []byte(`{"eos_token":{"content":"b"},"bos_token":"a"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bos, _ := tok.BOS()
-	if eos, ok := tok.EOS(); !ok || eos != 1 || bos != 0 {
-		t.Errorf("BOS %d, EOS %d", bos, eos)
+}
+
+// TestEnds: which tokens begin and end a sequence, as AutoTokenizer of
+// transformers 5.24 has it.
+func TestEnds(t *testing.T) {
+	for _, c := range []struct {
+		config, special string // "": not there
+		bos, eos        int32  // -1: none
+	}{
+		{`{"eos_token":{"content":"b"},"bos_token":"a"}`, ``, 0, 1},
+		{`{}`, `{"eos_token":"b"}`, -1, 1},
+		{``, `{"eos_token":{"content":"b","lstrip":false}}`, -1, 1},
+		{`{"bos_token":"a","eos_token":"a"}`, `{"eos_token":"b"}`, 0, 1},
+		{`{"eos_token":"a","added_tokens_decoder":{"0":{"content":"a"}}}`, `{"eos_token":"b"}`, -1, 0},
+		{`{"eos_token":"a","added_tokens_decoder":{}}`, `{"eos_token":"b"}`, -1, 0},
+	} {
+		dir := t.TempDir()
+		for name, content := range map[string]string{"tokenizer.json": good, "tokenizer_config.json": c.config, "special_tokens_map.json": c.special} {
+			if content == "" {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tok, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bos, _ := tok.BOS()
+		if eos, _ := tok.EOS(); bos != c.bos || eos != c.eos {
+			t.Errorf("%s, %s: BOS %d, EOS %d, want %d, %d", c.config, c.special, bos, eos, c.bos, c.eos)
+		}
 	}
 }
 
@@ -225,7 +258,7 @@ func TestSlowPattern(t *testing.T) {
 		t.Skip("takes as long as the limit")
 	}
 	tok, err := Parse([]byte(`{"pre_tokenizer":{"type":"Split","behavior":"Isolated","pattern":{"Regex":"(a+)+$"}},`+
-		`"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]}}`), nil)
+		`"model":{"type":"BPE","vocab":{"a":0,"b":1},"merges":[]}}`), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +280,7 @@ func FuzzParse(f *testing.F) {
 		if strings.Contains(string(b), "Regex") {
 			t.Skip("patterns of their own are bounded by time only")
 		}
-		tok, err := Parse(b, nil)
+		tok, err := Parse(b, nil, nil)
 		if err != nil {
 			return
 		}
