@@ -24,8 +24,9 @@
 // # Faithfulness
 //
 // What is implemented gives the ids that Hugging Face gives. What is not
-// implemented (other models, rarer components) is refused by name when the
-// file is parsed, never skipped. Three settings of the file do not take part:
+// implemented (other models, rarer components, tokens that are only in
+// tokenizer_config.json) is refused by name when the file is parsed, never
+// skipped. Three settings of the file do not take part:
 // truncation and padding, which are the caller's business, and add_bos_token
 // and add_eos_token of tokenizer_config.json: as with Hugging Face's fast
 // tokenizers, only the post-processor of tokenizer.json adds tokens.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"graft/internal/files"
 )
@@ -35,9 +37,9 @@ func Load(dir string) (*Tokenizer, error) {
 
 // Parse builds a tokenizer from the contents of tokenizer.json and of
 // tokenizer_config.json and special_tokens_map.json, which may be nil. From
-// these only bos_token and eos_token are used: as in transformers, the map's,
-// unless tokenizer_config.json has added_tokens_decoder. Errors name the file and
-// the place in it.
+// these only bos_token and eos_token are used; what would add tokens is refused.
+// As in transformers, those of the map hold, unless tokenizer_config.json has
+// added_tokens_decoder. Errors name the file and the place in it.
 func Parse(tokenizerJSON, configJSON, mapJSON []byte) (*Tokenizer, error) {
 	t, err := build(tokenizerJSON)
 	if err != nil {
@@ -91,9 +93,12 @@ func build(b []byte) (*Tokenizer, error) {
 // settings are what tokenizer_config.json and special_tokens_map.json say of
 // single tokens.
 type settings struct {
-	BOS   *namedToken           `json:"bos_token"`
-	EOS   *namedToken           `json:"eos_token"`
-	Added map[string]namedToken `json:"added_tokens_decoder"`
+	BOS        *namedToken `json:"bos_token"`
+	EOS        *namedToken `json:"eos_token"`
+	Added      namedTokens `json:"added_tokens_decoder"`
+	Extra      namedTokens `json:"extra_special_tokens"`
+	Additional namedTokens `json:"additional_special_tokens"`
+	Split      bool        `json:"split_special_tokens"`
 }
 
 // configure reads which tokens begin and end a sequence.
@@ -104,21 +109,53 @@ func (t *Tokenizer) configure(b []byte) (c settings, err error) {
 	if err := json.Unmarshal(b, &c); err != nil {
 		return c, explain(err)
 	}
+	if c.Split {
+		return c, errors.New("split_special_tokens: true is not implemented: special tokens are found in texts; set it to false if they may be")
+	}
 	for _, x := range []struct {
-		key string
-		tok *namedToken
-		id  *int32
-	}{{"bos_token", c.BOS, &t.bos}, {"eos_token", c.EOS, &t.eos}} {
-		if x.tok == nil {
-			continue
+		key    string
+		tokens namedTokens
+		id     *int32
+	}{
+		{"bos_token", one(c.BOS), &t.bos}, {"eos_token", one(c.EOS), &t.eos}, {"added_tokens_decoder", c.Added, nil},
+		{"extra_special_tokens", c.Extra, nil}, {"additional_special_tokens", c.Additional, nil},
+	} {
+		for _, tok := range x.tokens {
+			id, ok := t.ID(string(tok))
+			if !ok {
+				return c, fmt.Errorf("%s: %.100q is not in tokenizer.json; transformers' save_pretrained writes one that has it", x.key, string(tok))
+			}
+			if x.id != nil {
+				*x.id = id
+			}
 		}
-		id, ok := t.ID(string(*x.tok))
-		if !ok {
-			return c, fmt.Errorf("%s: %q is not in tokenizer.json", x.key, string(*x.tok))
-		}
-		*x.id = id
 	}
 	return c, nil
+}
+
+// namedTokens is a list of tokens, or an object of them under any keys.
+type namedTokens []namedToken
+
+func (n *namedTokens) UnmarshalJSON(b []byte) error {
+	if b[0] != '{' {
+		return json.Unmarshal(b, (*[]namedToken)(n))
+	}
+	var object map[string]namedToken
+	if err := json.Unmarshal(b, &object); err != nil {
+		return err
+	}
+	*n = namedTokens{}
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		*n = append(*n, object[key])
+	}
+	return nil
+}
+
+func one(n *namedToken) namedTokens {
+	if n == nil {
+		return nil
+	}
+	return namedTokens{*n}
 }
 
 // namedToken is a string, or an object with the string as its content.

@@ -207,6 +207,13 @@ func TestParseErrors(t *testing.T) {
 		`[]`:                   "not a tokenizer: want object, found array",
 		`{"bos_token":5}`:      "bos_token: want string, found number",
 		`{"eos_token":"</s>"}`: `eos_token: "</s>" is not in tokenizer.json`,
+
+		`{"added_tokens_decoder":{"0":{"content":"a"},"3":{"content":"<x>"}}}`: `added_tokens_decoder: "<x>" is not in tokenizer.json`,
+		`{"extra_special_tokens":["a","<x>"]}`:                                 `extra_special_tokens: "<x>" is not in tokenizer.json`,
+		`{"extra_special_tokens":{"image_token":"<x>"}}`:                       `extra_special_tokens: "<x>" is not in tokenizer.json`,
+		`{"additional_special_tokens":[{"content":"<x>"}]}`:                    `additional_special_tokens: "<x>" is not in tokenizer.json`,
+		`{"additional_special_tokens":"<x>"}`:                                  "additional_special_tokens: want array, found string",
+		`{"split_special_tokens":true}`:                                        "split_special_tokens: true is not implemented",
 	} {
 		for i, name := range []string{"tokenizer_config.json: ", "special_tokens_map.json: "} {
 			var files [2][]byte
@@ -228,6 +235,8 @@ func TestEnds(t *testing.T) {
 		{`{"eos_token":{"content":"b"},"bos_token":"a"}`, ``, 0, 1},
 		{`{}`, `{"eos_token":"b"}`, -1, 1},
 		{``, `{"eos_token":{"content":"b","lstrip":false}}`, -1, 1},
+		{`{"eos_token":"a","additional_special_tokens":["a",{"content":"b"}],"extra_special_tokens":{},"split_special_tokens":false}`, ``, -1, 0},
+		{`{"eos_token":"a","additional_special_tokens":null,"extra_special_tokens":{"end":"b"}}`, ``, -1, 0},
 		{`{"bos_token":"a","eos_token":"a"}`, `{"eos_token":"b"}`, 0, 1},
 		{`{"eos_token":"a","added_tokens_decoder":{"0":{"content":"a"}}}`, `{"eos_token":"b"}`, -1, 0},
 		{`{"eos_token":"a","added_tokens_decoder":{}}`, `{"eos_token":"b"}`, -1, 0},
