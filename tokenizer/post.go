@@ -8,10 +8,15 @@ func (t *Tokenizer) post(c *component) error {
 	if err != nil {
 		return err
 	}
+	template := ""
 	for _, p := range list {
 		switch p.Type {
 		case "ByteLevel": // moves offsets only
 		case "TemplateProcessing":
+			if template != "" { // Hugging Face would run this one's pair, not its single
+				return fmt.Errorf("%s: a second TemplateProcessing, after %s, is not implemented: write one with the tokens of both", p.place, template)
+			}
+			template = p.place
 			if err := t.template(p); err != nil {
 				return err
 			}
@@ -47,7 +52,6 @@ func (t *Tokenizer) template(p placed) error {
 	if side == 0 {
 		return fmt.Errorf("%s.single: the sequence A is missing", p.place)
 	}
-	t.prefix = append(around[0], t.prefix...)
-	t.suffix = append(t.suffix, around[1]...)
+	t.prefix, t.suffix = around[0], around[1]
 	return nil
 }

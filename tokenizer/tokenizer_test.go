@@ -165,6 +165,7 @@ const good = `{"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a"
 
 func TestParseErrors(t *testing.T) {
 	const double = `{"type":"Replace","pattern":{"String":"a"},"content":"aa"}`
+	const template = `{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}}]}`
 	doublings := strings.TrimSuffix(strings.Repeat(double+",", 20), ",")
 	for _, c := range []struct{ from, to, want string }{
 		{good, ``, "not valid JSON"},
@@ -188,6 +189,8 @@ func TestParseErrors(t *testing.T) {
 		{`{"model"`, `{"pre_tokenizer":{"type":"Split","behavior":"Sideways","pattern":{"String":"x"}},"model"`, `behavior: "Sideways"`},
 		{`{"model"`, `{"post_processor":{"type":"BertProcessing"},"model"`, `post-processor "BertProcessing"`},
 		{`{"model"`, `{"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"q"}}]},"model"`, `"q" is not in special_tokens`},
+		{`{"model"`, `{"post_processor":{"type":"Sequence","processors":[` + template + `,{"type":"ByteLevel"},` + template + `]},"model"`,
+			"post_processor.processors[2]: a second TemplateProcessing, after post_processor.processors[0], is not implemented"},
 		{`{"model"`, `{"decoder":{"type":"CTC"},"model"`, `decoder "CTC"`},
 		{`{"model"`, `{"added_tokens":[{"id":7,"content":"z"}],"model"`, `"z" has id 7, but its place in the vocabulary is 3`},
 		{`{"model"`, `{"added_tokens":[{"id":3,"content":"z"},{"id":4,"content":"z"}],"model"`, "is there twice"},

@@ -597,9 +597,9 @@ func TestPrompts(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := run(question, func(m map[string]any) {
-		end := map[string]any{"type": "TemplateProcessing", "special_tokens": map[string]any{"</s>": map[string]any{"ids": []int{1}}},
-			"single": []any{map[string]any{"Sequence": map[string]any{"id": "A"}}, map[string]any{"SpecialToken": map[string]any{"id": "</s>"}}}}
-		m["post_processor"] = map[string]any{"type": "Sequence", "processors": []any{m["post_processor"], end}}
+		template := m["post_processor"].(map[string]any)
+		template["special_tokens"].(map[string]any)["</s>"] = map[string]any{"ids": []int{1}}
+		template["single"] = append(template["single"].([]any), map[string]any{"SpecialToken": map[string]any{"id": "</s>"}})
 	})
 	if err != nil || got != want || !strings.Contains(got, question) {
 		t.Errorf("error %v; with an end behind the prompt the answer is%swithout%s", err, got, want)
