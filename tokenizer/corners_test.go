@@ -15,6 +15,7 @@ import (
 func TestCorners(t *testing.T) {
 	const vocab = `"model":{"type":"BPE","unk_token":"?","fuse_unk":true,"byte_fallback":true,"merges":[],` +
 		`"vocab":{"?":0,"a":1,"▁":2,"<0xC3>":3,"<0xA9>":4,"\n":5,"▁▁a▁":6}}`
+	const without = `"pre_tokenizer":{"type":"Split","pattern":{"Regex":`
 	const first = `"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"first","split":true},`
 	for _, c := range []struct {
 		name, file, text string
@@ -27,7 +28,9 @@ func TestCorners(t *testing.T) {
 		{"none where its beginning was replaced by nothing", first + `"normalizer":{"type":"Replace","pattern":{"String":"\n"},"content":""},`, "\na", []int32{1}},
 		{"none where two characters became one", first + `"normalizer":{"type":"Replace","pattern":{"String":"xx"},"content":"a"},`, "xxa", []int32{1, 1}},
 		{"a token takes the white space that begins the next", `"added_tokens":[{"id":7,"content":"b\n","rstrip":true},{"id":8,"content":"\n\n","lstrip":true}],`, "b\n\n\na", []int32{7, 1}},
-		{"lines begin and end within a text", `"pre_tokenizer":{"type":"Split","pattern":{"Regex":"^a$"},"behavior":"Removed","invert":false},`, "a\naa\na", []int32{5, 1, 1, 5}},
+		{"lines begin and end within a text", without + `"^a$"},"behavior":"Removed"},`, "a\naa\na", []int32{5, 1, 1, 5}},
+		{"some numbers are letters of words", without + `"\\w"},"behavior":"Removed"},`, "²³¹¼½¾\n", []int32{5}},
+		{"but not in a class", without + `"[\\w]"},"behavior":"Removed"},`, "²³¹¼½¾\n", []int32{0, 5}},
 	} {
 		tok, err := Parse([]byte("{"+c.file+vocab+"}"), nil, nil)
 		if err != nil {
@@ -101,7 +104,8 @@ func TestDialect(t *testing.T) {
 	for expr, want := range map[string]string{
 		`[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}`: `[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}`,
 		`(?i:a)(?=b)(?<!c)[\]x]\{`:             `(?i:a)(?=b)(?<!c)[\]x]\{`,
-		`\w`:                                   `[\p{L}\p{Nl}\p{Other_Alphabetic}\p{M}\p{Nd}\p{Pc}]`,
+		`\w`:                                   `[\p{L}\p{Nl}\p{Other_Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾]`,
+		`[\w]`:                                 `[\p{L}\p{Nl}\p{Other_Alphabetic}\p{M}\p{Nd}\p{Pc}]`,
 	} {
 		if got, err := translate(expr); err != nil || got != want {
 			t.Errorf("%s: %s, error %v", expr, got, err)

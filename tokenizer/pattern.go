@@ -125,7 +125,7 @@ const foreign = "WbBhHXKGyYNOgCMck"
 
 // translate writes a pattern as the engine used here reads it. Tokenizers are
 // written for Oniguruma; what it reads differently is refused. Its \w leaves
-// the joiners out.
+// the joiners out, and outside of classes has ² ³ ¹ ¼ ½ ¾.
 func translate(expr string) (string, error) {
 	const word = `\p{L}\p{Nl}\p{Other_Alphabetic}\p{M}\p{Nd}\p{Pc}`
 	var b strings.Builder
@@ -141,7 +141,7 @@ func translate(expr string) (string, error) {
 			case rest[0] == 'w' && class:
 				b.WriteString(word)
 			case rest[0] == 'w':
-				b.WriteString("[" + word + "]")
+				b.WriteString("[" + word + "²³¹¼½¾]")
 			default:
 				n := escapeLen(rest)
 				b.WriteString(expr[i-1 : i+n])
