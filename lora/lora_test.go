@@ -302,6 +302,29 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
+// TestBaseWeight: an adapter of lm_head, as PEFT writes it, has the head's weight
+// with it, which must be the model's.
+func TestBaseWeight(t *testing.T) {
+	m := open(t)
+	c := Config{Rank: 2, Alpha: 4, Targets: Targets{Names: []string{"lm_head"}}}
+	in := place(t, m, c)
+	const name = "base_model.model.lm_head.base_layer.weight"
+	for _, c := range []struct{ tensor, from, want string }{
+		{name, "lm_head", ""},
+		{name, "model.layers.0.self_attn.q_proj", "tensor " + name + ", the weight that the adapter was trained beside, is not that of model ../configs/demo/model"},
+		{strings.Replace(name, "lm_head", "model.norm", 1), "lm_head", "belongs to no adapted layer"},
+	} {
+		dir, extra := t.TempDir(), m.Base(c.from)
+		extra.Name = c.tensor
+		if err := safetensors.Write(filepath.Join(dir, WeightsFile), append(Tensors(in), extra), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := Load(dir, in); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.tensor, err, c.want)
+		}
+	}
+}
+
 // TestKeys are the names and shapes that PEFT expects.
 func TestKeys(t *testing.T) {
 	m := open(t)

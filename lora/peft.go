@@ -27,6 +27,7 @@ const (
 	peftPrefix = "base_model.model."
 	suffixA    = ".lora_A.weight"
 	suffixB    = ".lora_B.weight"
+	suffixBase = ".base_layer.weight"
 )
 
 // peftConfig is the stable core of adapter_config.json, in sorted order.
@@ -226,7 +227,8 @@ func Stored(t *kernels.Tensor) stored.Tensor {
 }
 
 // Load fills the adapters of an instance from a PEFT folder. Every matrix must
-// be there, with the instance's shape, and there must be no others.
+// be there, with the instance's shape, and there must be no others, but for the
+// model's own weights of adapted layers.
 func Load(dir string, in *model.Instance) error {
 	path := filepath.Join(dir, WeightsFile)
 	f, err := safetensors.Open(path)
@@ -242,7 +244,11 @@ func Load(dir string, in *model.Instance) error {
 		}
 	}
 	for _, n := range f.Names() {
-		if !used[n] {
+		if module, ok := strings.CutSuffix(n, suffixBase); ok && used[module+suffixA] { // PEFT puts that of lm_head beside its adapter
+			if t, _ := f.Tensor(n); !t.Equal(in.Base(strings.TrimPrefix(module, peftPrefix))) {
+				return fmt.Errorf("%s: tensor %s, the weight that the adapter was trained beside, is not that of model %s: train from the adapter's own model, in its type", path, n, in.Dir)
+			}
+		} else if !used[n] {
 			return fmt.Errorf("%s: tensor %s belongs to no adapted layer of this model", path, n)
 		}
 	}

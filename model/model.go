@@ -12,7 +12,6 @@
 package model
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -203,7 +202,7 @@ func (m *Model) check() error {
 func (m *Model) ownHead() bool {
 	head, ok := m.tensor(headModule + ".weight")
 	embed, both := m.tensor(embedModule + ".weight")
-	return ok && both && (head.Type() != embed.Type() || !slices.Equal(head.Shape, embed.Shape) || !bytes.Equal(head.Data, embed.Data))
+	return ok && both && !head.Equal(embed)
 }
 
 // tensor returns a tensor of the files. Those of the bare decoder, without its
@@ -238,6 +237,14 @@ func (m *Model) hint(name string) string {
 		return " (config.json does not set tie_word_embeddings)"
 	}
 	return ""
+}
+
+// Base returns the weight of a linear layer: of a tied head, the embedding.
+func (m *Model) Base(module string) stored.Tensor {
+	if module == headModule && m.Tied {
+		module = embedModule
+	}
+	return m.tensors[module+".weight"]
 }
 
 // Tensors returns the weights that the model uses, in the order of Needs.

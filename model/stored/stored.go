@@ -5,9 +5,11 @@
 package stored
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -51,6 +53,30 @@ func (t Tensor) Float64s() ([]float64, error) {
 	v := make([]float64, t.Len())
 	kernels.DecodeFloat64(v, t.Data, t.DType)
 	return v, nil
+}
+
+// Equal reports whether two tensors have the same shape and values. Of types that
+// graft cannot decode these are the bytes.
+func (t Tensor) Equal(o Tensor) bool {
+	if !slices.Equal(t.Shape, o.Shape) {
+		return false
+	}
+	if t.Type() == o.Type() {
+		return bytes.Equal(t.Data, o.Data)
+	}
+	if !t.DType.Float() || !o.DType.Float() {
+		return false
+	}
+	var v, w [512]float64
+	for at, n := 0, t.Len(); at < n; at += len(v) {
+		k := min(len(v), n-at)
+		kernels.DecodeFloat64(v[:k], t.Data[at*t.DType.Size():], t.DType)
+		kernels.DecodeFloat64(w[:k], o.Data[at*o.DType.Size():], o.DType)
+		if !slices.Equal(v[:k], w[:k]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Source is a set of named tensors: one file, or all shards of a model.

@@ -55,3 +55,31 @@ func TestFloat64s(t *testing.T) {
 		}
 	}
 }
+
+func TestEqual(t *testing.T) {
+	tensor := func(d kernels.DType, n int, last float64) Tensor {
+		v := make([]float64, n)
+		v[0], v[n-1] = -1.5, last
+		data := make([]byte, n*d.Size())
+		kernels.EncodeFloat64(data, v, d)
+		return Tensor{DType: d, Shape: []int{n}, Data: data}
+	}
+	foreign := Tensor{Foreign: "U32", Shape: []int{1}, Data: []byte{0, 0, 0, 0}}
+	for _, c := range []struct {
+		a, b Tensor
+		want bool
+	}{
+		{tensor(kernels.F32, 700, 2), tensor(kernels.F32, 700, 2), true},
+		{tensor(kernels.F32, 700, 2), tensor(kernels.F32, 700, 3), false},
+		{tensor(kernels.F32, 700, 2), tensor(kernels.BF16, 700, 2), true},
+		{tensor(kernels.F32, 700, 2), tensor(kernels.F64, 700, 3), false},
+		{tensor(kernels.F32, 700, 2.001), tensor(kernels.BF16, 700, 2.001), false},
+		{tensor(kernels.F32, 700, 2), tensor(kernels.BF16, 701, 2), false},
+		{foreign, foreign, true},
+		{foreign, tensor(kernels.F32, 1, 0), false},
+	} {
+		if got := c.a.Equal(c.b); got != c.want {
+			t.Errorf("%s %v and %s %v: %v, want %v", c.a.Type(), c.a.Shape, c.b.Type(), c.b.Shape, got, c.want)
+		}
+	}
+}
