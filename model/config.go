@@ -33,6 +33,7 @@ type hfConfig struct {
 	UseWindow        bool     `json:"use_sliding_window"`
 	LayerTypes       []string `json:"layer_types"`
 	EOS              tokenIDs `json:"eos_token_id"`
+	AttentionDropout float64  `json:"attention_dropout"`
 
 	// Gemma
 	HiddenActivation string   `json:"hidden_activation"`
@@ -54,7 +55,8 @@ type hfConfig struct {
 	RopeLayerInterval int   `json:"no_rope_layer_interval"`
 
 	// Phi 3
-	PartialRotary *float64 `json:"partial_rotary_factor"`
+	PartialRotary   *float64 `json:"partial_rotary_factor"`
+	ResidualDropout float64  `json:"resid_pdrop"`
 
 	OriginalPositions *float64 `json:"original_max_position_embeddings"`
 
@@ -164,6 +166,9 @@ func ParseConfig(b []byte) (*Decoder, error) {
 	}
 	if d.Act, err = activation(act); err != nil {
 		return nil, err
+	}
+	if c.AttentionDropout > 0 {
+		d.Dropout = append(d.Dropout, "attention_dropout")
 	}
 	if err := family(&c, d); err != nil {
 		return nil, err

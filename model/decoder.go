@@ -34,6 +34,10 @@ type Decoder struct {
 	AttentionSoftCap, LogitSoftCap        float64
 
 	EOS []int32 // end-of-sequence tokens that config.json names
+
+	// Dropout lists the keys of config.json that ask for dropout in training. It is
+	// not applied, so it is no part of the model's fingerprint.
+	Dropout []string `json:"-"`
 }
 
 // Layer is what may differ from layer to layer.

@@ -107,6 +107,9 @@ func gemma3(c *hfConfig, d *Decoder) error {
 
 func phi3(c *hfConfig, d *Decoder) error {
 	d.FusedQKV, d.FusedGateUp = true, true
+	if c.ResidualDropout > 0 {
+		d.Dropout = append(d.Dropout, "resid_pdrop")
+	}
 	c.LayerTypes = nil // transformers does not look at them
 	return mistral(c, d)
 }

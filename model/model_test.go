@@ -412,6 +412,8 @@ func TestKeys(t *testing.T) {
 		{`"model_type":"mistral","sliding_window":null`, func(d *Decoder) any { return d.Layers[1].Window }, 0},
 		{`"model_type":"mistral","sliding_window":3,"layer_types":["full_attention","sliding_attention"]`, func(d *Decoder) any { return []int{d.Layers[0].Window, d.Layers[1].Window} }, []int{0, 3}},
 		{`"model_type":"phi3","sliding_window":3,"layer_types":["full_attention","other"]`, func(d *Decoder) any { return d.Layers[0].Window }, 3},
+		{`"model_type":"phi3","attention_dropout":0.1,"resid_pdrop":0.1`, func(d *Decoder) any { return d.Dropout }, []string{"attention_dropout", "resid_pdrop"}},
+		{`"model_type":"llama","attention_dropout":0,"resid_pdrop":0.1`, func(d *Decoder) any { return len(d.Dropout) }, 0},
 		{`"model_type":"smollm3"`, func(d *Decoder) any { return []any{d.Tied, d.Layers[0].Rotary.Freqs[1]} }, []any{true, frequencies(2e6, 6)[1]}},
 		{`"model_type":"smollm3","no_rope_layer_interval":2`, func(d *Decoder) any { return d.Layers[1].Rotary == nil }, true},
 		{`"model_type":"phi3","partial_rotary_factor":0.67`, func(d *Decoder) any { return d.Layers[0].Rotary.Freqs }, []float64{1, float64(float32(0.01))}},

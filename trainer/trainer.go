@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 
 	"graft/checkpoints"
 	"graft/configs"
@@ -163,6 +164,9 @@ func (t *Trainer) open(ctx context.Context) (err error) {
 	cfg := t.cfg
 	if t.model, err = model.Open(cfg.Model); err != nil {
 		return err
+	}
+	if keys := t.model.Dropout; len(keys) > 0 {
+		t.options.Log.Warn("config.json asks for dropout within the model: it is not applied, only lora.dropout is", "keys", strings.Join(keys, ", "))
 	}
 	t.companions = t.model.Companions()
 	if t.tok, err = tokenizer.Load(t.model.Dir); err != nil {

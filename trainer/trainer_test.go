@@ -566,6 +566,20 @@ func TestNoEnd(t *testing.T) {
 	}
 }
 
+// TestModelDropout: that the model's own dropout is not applied is said once.
+func TestModelDropout(t *testing.T) {
+	work := copyTree(t, demo)
+	for _, p := range []float64{0, 0.1} {
+		editJSON(t, work+"/model/config.json", func(m map[string]any) { m["attention_dropout"] = p })
+		var log bytes.Buffer
+		j := job{out: filepath.Join(t.TempDir(), "run"), log: &log, sets: []string{"model=" + work + "/model", "train.steps=1"}}
+		j.must(t, "")
+		if n := strings.Count(log.String(), "keys=attention_dropout"); n > 1 || (n == 1) != (p > 0) {
+			t.Errorf("attention_dropout %v: said %q", p, &log)
+		}
+	}
+}
+
 // TestPrompts: what cannot be a prompt is refused before training, and an end that the tokenizer
 // puts after every text is none of a prompt.
 func TestPrompts(t *testing.T) {
