@@ -47,19 +47,31 @@ func (t *Trainer) planMemory() error {
 	for _, p := range plans {
 		p.Place(arena)
 	}
-	t.trainRun.Bind(largest(trainCounts))
-	t.evalRun.Bind(largest(evalCounts))
-	t.inferRun.Bind(largest(inferCounts))
-	for _, ops := range [][]kernels.Op{t.trainRun.Ops, t.evalRun.Ops, t.inferRun.Ops, t.update.Ops} {
-		m.Scratch = max(m.Scratch, t.backend.Scratch(ops))
+	for _, step := range []func(program.Counts) program.Step{shortest, longest} {
+		t.trainRun.Bind(step(trainCounts))
+		t.evalRun.Bind(step(evalCounts))
+		t.inferRun.Bind(step(inferCounts))
+		for _, ops := range [][]kernels.Op{t.trainRun.Ops, t.evalRun.Ops, t.inferRun.Ops, t.update.Ops} {
+			m.Scratch = max(m.Scratch, t.backend.Scratch(ops))
+		}
 	}
 	m.Before = max(0, peakMemory()-m.total())
 	return nil
 }
 
-// largest is the step that the plan was made for: one long sequence.
-func largest(c program.Counts) program.Step {
-	return program.Step{Tokens: c.Tokens, LossRows: c.LossRows, Bounds: []int32{0, int32(c.Tokens)}}
+// longest and shortest are the steps that working memory is planned for: attention takes most of
+// it for one long sequence, or for many, each of which fills its last blocks with nothing.
+func longest(c program.Counts) program.Step {
+	c.Sequences = 1
+	return shortest(c)
+}
+
+func shortest(c program.Counts) program.Step {
+	s := program.Step{Tokens: c.Tokens, LossRows: c.LossRows, Bounds: []int32{0}}
+	for i := range c.Sequences {
+		s.Bounds = append(s.Bounds, int32(c.Tokens*(i+1)/c.Sequences))
+	}
+	return s
 }
 
 // processBytes returns what the Go runtime has taken from the system.

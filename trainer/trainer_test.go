@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +80,38 @@ func (j job) must(t *testing.T, base string) {
 	t.Helper()
 	if err := j.run(t, base); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// scratch notes how much working memory attention was planned to take, and how much it took.
+type scratch struct {
+	kernels.Backend
+	planned, taken *int
+}
+
+func (s scratch) Scratch(ops []kernels.Op) int {
+	*s.planned = max(*s.planned, s.ofAttention(ops))
+	return s.Backend.Scratch(ops)
+}
+
+func (s scratch) Run(ops []kernels.Op, clock kernels.Clock) error {
+	*s.taken = max(*s.taken, s.ofAttention(ops))
+	return s.Backend.Run(ops, clock)
+}
+
+func (s scratch) ofAttention(ops []kernels.Op) int {
+	only := slices.DeleteFunc(slices.Clone(ops), func(op kernels.Op) bool { return !strings.HasPrefix(op.Kind(), "attention") })
+	return s.Backend.Scratch(only)
+}
+
+// TestPlannedScratch: what attention takes for many short sequences is part of the memory plan.
+func TestPlannedScratch(t *testing.T) {
+	for _, isa := range cpu.ISAs() {
+		s := scratch{cpu.New(cpu.Options{ISA: isa}), new(int), new(int)}
+		job{out: filepath.Join(t.TempDir(), "run"), backend: s, sets: []string{"train.steps=2", "train.batch_size=64"}}.must(t, "")
+		if *s.taken == 0 || *s.taken > *s.planned {
+			t.Errorf("%s: %d bytes were planned, %d taken", isa, *s.planned, *s.taken)
+		}
 	}
 }
 

@@ -323,6 +323,11 @@ func TestEmptyHead(t *testing.T) {
 		{X: m.nothing("X", 9), W: m.nothing("W", 70), Scale: 1, DX: m.nothing("DX", 9), DW: m.nothing("DW", 70)},
 		{X: m.f("X", 9, 20), W: m.w(kernels.BF16, 70, 20), Scale: 1, DX: m.f("DX", 9, 20), DW: m.f("DW", 70, 20)},
 	}}, 2e-5)
+	for _, n := range []int{6, 400} {
+		check(t, "nothing else", &kernels.CrossEntropy{Targets: m.below(n, 13), Loss: m.f("Loss", n, 1), LogitScale: 1, Terms: []kernels.HeadTerm{
+			{X: m.nothing("X", n), W: m.nothing("W", 13), Scale: 1},
+		}}, 1e-6)
+	}
 }
 
 func TestRows(t *testing.T) {

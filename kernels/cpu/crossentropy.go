@@ -311,6 +311,9 @@ func (c *crossEntropy) packWords(w *worker, panel int) {
 func (c *crossEntropy) logits(w *worker, z []float32, ld, first, n, word0, words int) {
 	rows, cols := ceil(c.n, tileRows), ceil(c.wordsN, tileCols)
 	block := depthBlock(c.depth, maxDepth)
+	if c.depth == 0 {
+		clear(z[:n*ld])
+	}
 	for p := 0; p < c.depth; p += block {
 		k := min(block, c.depth-p)
 		a, b := packedLeft(c.packX, rows, p, k, first/tileRows), packedRight(c.packW, cols, p, k, word0/tileCols)

@@ -21,6 +21,7 @@ type Backend struct {
 	suffix  string // of the kernels for the type of activations
 	act     kernels.DType
 	scratch Memory
+	most    int // bytes of working memory that Scratch has been asked for
 	encoder encoder
 }
 
@@ -54,12 +55,14 @@ func (b *Backend) Wrap(data []byte) (kernels.Buffer, error) { return b.device.Wr
 // Close implements kernels.Backend.
 func (b *Backend) Close() error { return b.device.Close() }
 
-// Scratch implements kernels.Backend.
+// Scratch implements kernels.Backend. A device gives no memory back before it is closed, so the
+// most that is asked for is what the first Run allocates.
 func (b *Backend) Scratch(ops []kernels.Op) int {
 	n := 0
 	for _, op := range ops {
 		n = max(n, need(op))
 	}
+	b.most = max(b.most, n)
 	return n
 }
 
@@ -98,7 +101,7 @@ func (b *Backend) reserve(ops []kernels.Op) error {
 	if b.scratch != nil && n <= b.scratch.Size() {
 		return nil
 	}
-	m, err := b.device.Alloc(max(n, 4))
+	m, err := b.device.Alloc(max(b.most, 4))
 	if err != nil {
 		return fmt.Errorf("metal: working memory: %w", err)
 	}

@@ -26,7 +26,7 @@ func (e *encoder) dropout(o *kernels.Dropout) {
 	p := dropoutParams{
 		rows: u(o.X.Rows), cols: u(o.X.Cols), xStride: u(o.X.Stride), outStride: u(o.Out.Stride),
 		seedLow: uint32(o.Seed), seedHigh: uint32(o.Seed >> 32), stream: o.Stream, purpose: uint32(random.Dropout),
-		startLow: uint32(start), startHigh: uint32(start >> 32), least: uint32(math.Ceil(o.P * (1 << 32))), factor: float32(1 / (1 - o.P)),
+		startLow: uint32(start), startHigh: uint32(start >> 32), least: uint32(min(math.Ceil(o.P*(1<<32)), math.MaxUint32)), factor: float32(1 / (1 - o.P)),
 	}
 	launch(e, e.typed("dropout"), grid(blocks(fours, rowThreads), o.X.Rows, 1), rowThreads, &p, e.act(o.X), e.act(o.Out))
 }

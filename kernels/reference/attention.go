@@ -116,7 +116,7 @@ func softmax(o *kernels.Softmax) {
 			out.row(r)[j] = math.Exp(o.Scale*x.row(r)[j] - most)
 			sum += out.row(r)[j]
 		}
-		for j := range out.row(r) {
+		for j := from; j < to; j++ {
 			out.row(r)[j] /= sum
 		}
 	}

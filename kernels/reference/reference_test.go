@@ -82,3 +82,25 @@ func TestMalformed(t *testing.T) {
 	}()
 	_ = b.Run([]kernels.Op{&kernels.Sum{A: row(t, b, 1), B: row(t, b, 1, 2), Out: row(t, b, 1)}}, nil)
 }
+
+// TestSoftmaxBeyond: a softmax is 0 where a row does not look, whatever it sees.
+func TestSoftmaxBeyond(t *testing.T) {
+	b := reference.New()
+	defer b.Close()
+	x, y := row(t, b, math.NaN(), 1, 2, 3), row(t, b, 9, 9, 9, 9)
+	for _, m := range []*kernels.Tensor{x, y} {
+		m.Rows, m.Cols, m.Stride = 2, 2, 2
+	}
+	buf, err := b.Alloc(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounds := &kernels.Tensor{DType: kernels.I32, Rows: 2, Cols: 1, Stride: 1, Buf: buf}
+	bounds.SetInt32s([]int32{0, 2})
+	if err := b.Run([]kernels.Op{&kernels.Softmax{X: x, Out: y, Scale: 1, Bounds: bounds}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if v := y.Float64s(); !math.IsNaN(v[0]) || v[1] != 0 {
+		t.Error(v)
+	}
+}
