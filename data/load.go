@@ -110,7 +110,7 @@ func Load(ctx context.Context, path string, tok Tokenizer, o Options) (*Set, err
 // read tokenizes r. Its errors start with a line number, or a space.
 func read(ctx context.Context, r io.Reader, size int64, tok Tokenizer, o Options) (*Set, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	e := &encoder{tok: tok, Options: o, long: make(chan struct{}, 1)}
+	e := &encoder{tok: tok, Options: o}
 	workers := runtime.GOMAXPROCS(0)
 	work, order := make(chan *job, workers), make(chan *job, 4*workers)
 	var wg sync.WaitGroup
@@ -186,11 +186,8 @@ func split(ctx context.Context, r io.Reader, size int64, e *encoder, work, order
 		for start := read; len(j.lines) < linesPerJob && read-start < bytesPerJob && err == nil; {
 			var text []byte
 			text, err = readLine(b, func() {
-				select {
-				case e.long <- struct{}{}:
-					j.long = true
-				case <-ctx.Done():
-				}
+				e.long.Lock() // until a worker is done with the job
+				j.long = true
 			})
 			read += int64(len(text))
 			if err == nil || len(text) > 0 {
@@ -253,7 +250,7 @@ func (j *job) run(e *encoder) {
 	defer func() {
 		j.lines = nil
 		if j.long {
-			<-e.long
+			e.long.Unlock()
 		}
 	}()
 	if j.err != nil && len(j.lines) == 0 {
@@ -278,7 +275,7 @@ var errNothing = errors.New("nothing to train: the completion is empty, or the t
 type encoder struct {
 	Options
 	tok  Tokenizer
-	long chan struct{} // holds a token while a long line is under way
+	long sync.Mutex // held while a long line is under way
 }
 
 // line parses and tokenizes one line.
@@ -315,8 +312,9 @@ func (e *encoder) line(line []byte) (encoded, error) {
 }
 
 // tokens tokenizes a text, or the beginning of a long one that has over twice
-// MaxLength tokens: what follows changes the last of them at most. It also
-// returns where that ends.
+// MaxLength tokens: what follows changes the last few of them at most. It also
+// returns where that ends. A text that is nearly all white space is tokenized
+// whole.
 func (e *encoder) tokens(text string) (ids []int32, end int) {
 	for n := max(longText, 16*e.MaxLength); e.MaxLength > 0 && n < len(text); n *= 4 {
 		end := n

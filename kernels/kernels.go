@@ -32,8 +32,8 @@ type Backend interface {
 	// Wrap returns a buffer that holds data: the same memory where the device
 	// can use it in place, so data must stay as it is while the buffer lives.
 	Wrap(data []byte) (Buffer, error)
-	// Scratch returns the bytes that running ops needs beyond its operands. Who asks for all lists
-	// that are to be run before the first of them is, has the backend take what it needs once.
+	// Scratch returns the bytes that running ops needs beyond its operands. Ask for every list
+	// before the first is run: a backend may then take its working memory once.
 	Scratch(ops []Op) int
 	// Run runs ops in order and returns when their results can be read. With a
 	// clock, it reports how long each operation took.

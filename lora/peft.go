@@ -200,7 +200,8 @@ func (c Config) TargetList(d *model.Decoder, adapters map[string]model.Adapter) 
 	slices.Sort(names)
 	short := Config{Rank: 1, Targets: Targets{Names: names}, Layers: c.Layers, Lenient: c.Lenient}
 	if got, err := short.Adapters(d); err == nil && len(got) == len(adapters) {
-		return names, slices.Compact(slices.Sorted(slices.Values(c.Layers)))
+		layers = slices.Compact(slices.Sorted(slices.Values(c.Layers)))
+		return names, slices.DeleteFunc(layers, func(l int) bool { return l < 0 || l >= len(d.Layers) })
 	}
 	return whole, nil
 }

@@ -131,15 +131,17 @@ func ReadConfig(dir string) (*Decoder, error) {
 
 // ParseConfig turns the bytes of a config.json into a decoder.
 func ParseConfig(b []byte) (*Decoder, error) {
-	var c hfConfig
-	if err := json.Unmarshal(b, &c); err != nil {
+	var kind struct {
+		ModelType string `json:"model_type"`
+	}
+	if err := json.Unmarshal(b, &kind); err != nil {
 		return nil, jsonError(b, err)
 	}
-	family, ok := families[c.ModelType]
+	family, ok := families[kind.ModelType]
 	if !ok {
-		return nil, fmt.Errorf("model_type %q is not supported; these are: %s", c.ModelType, familyNames())
+		return nil, fmt.Errorf("model_type %q is not supported; these are: %s", kind.ModelType, familyNames())
 	}
-	c = missing(c.ModelType)
+	c := missing(kind.ModelType)
 	if err := json.Unmarshal(b, &c); err != nil {
 		return nil, jsonError(b, err)
 	}

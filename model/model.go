@@ -198,7 +198,8 @@ func (m *Model) check() error {
 }
 
 // ownHead says whether the files have an output head that is not the embedding.
-// transformers takes it then, whatever config.json says.
+// transformers takes it then, whatever config.json says. Where they are equal it
+// has read both.
 func (m *Model) ownHead() bool {
 	head, ok := m.tensor(headModule + ".weight")
 	embed, both := m.tensor(embedModule + ".weight")

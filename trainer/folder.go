@@ -83,8 +83,8 @@ func (t *Trainer) holds() error {
 	if inPlace(t.lock) {
 		return nil
 	}
-	return fmt.Errorf("step %d: out: %s was renamed or removed during the run, so nothing more is saved there: "+
-		"give it its name back and continue with -resume, or start again", t.state.Step, t.cfg.Out)
+	return fmt.Errorf("step %d: out: %s was renamed or removed during the run, or its %s was, so nothing more is saved there: "+
+		"give it its name back and continue with -resume, or start again", t.state.Step, t.cfg.Out, lockFile)
 }
 
 // isRun says whether entries are those of a run: nothing else, or what every run has,

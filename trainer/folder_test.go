@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"gopkg.in/yaml.v3"
+
+	"graft/checkpoints"
 	"graft/configs"
 	"graft/kernels"
 	"graft/kernels/cpu"
@@ -178,9 +182,20 @@ func TestResumeFinished(t *testing.T) {
 	report.Reset()
 	j.resume = true
 	j.must(t, "")
-	if read() != want || !bytes.Equal(adapterBytes(t, j.out), adapter) || strings.Contains(report.String(), table) {
-		t.Errorf("another profile, another adapter, or a table:\n%s", &report)
+	same := func() {
+		t.Helper()
+		if read() != want || !bytes.Equal(adapterBytes(t, j.out), adapter) || strings.Contains(report.String(), table) {
+			t.Errorf("another profile, another adapter, or a table:\n%s", &report)
+		}
 	}
+	same()
+	j.out, j.resume, j.sets = filepath.Join(t.TempDir(), "unvalidated"), false, append(j.sets, "data.valid=")
+	j.must(t, "")
+	want = read()
+	report.Reset()
+	j.resume, j.sets = true, j.sets[:1] // which validates
+	j.must(t, "")
+	same()
 }
 
 // TestFromOwnResult: to rename a run's folder would take away what the next one reads.
@@ -296,6 +311,7 @@ func TestAdapterWrittenDown(t *testing.T) {
 		{[]string{"lora.targets=[q_proj, v_proj]"}, []string{"v_proj", "q_proj"}, nil, []string{"q_proj", "v_proj"}, nil},
 		{[]string{"lora.targets=[q_proj, v_proj]", "lora.layers=[1, 2]"}, []string{"self_attn.v_proj", "q_proj"}, []int{2, 1, 2}, []string{"q_proj", "v_proj"}, []int{1, 2}},
 		{[]string{`lora.targets=.*\.[02]\..*k_proj`}, `.*\.[02]\..*k_proj`, nil, []string{"model.layers.0.self_attn.k_proj", "model.layers.2.self_attn.k_proj"}, nil},
+		{[]string{"lora.targets=[q_proj]", "lora.layers=[2, 3]"}, []string{"q_proj"}, []int{-1, 2, 3, 77}, []string{"q_proj"}, []int{2, 3}},
 		{nil, "all-linear", []int{}, []string{"down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"}, nil},
 	} {
 		first := job{out: filepath.Join(t.TempDir(), "first"), sets: append(c.trained, "train.steps=1")}
@@ -328,11 +344,50 @@ func TestAdapterWrittenDown(t *testing.T) {
 		}
 		parts := job{out: filepath.Join(t.TempDir(), "parts"), sets: append(sets, "train.steps=2")}
 		parts.must(t, "")
+		asSet(t, filepath.Join(parts.out, checkpointFolder), 2)
 		parts.resume, parts.sets = true, append(sets, "train.steps=4")
 		parts.must(t, "")
 		if !bytes.Equal(adapterBytes(t, parts.out), adapterBytes(t, whole.out)) {
 			t.Errorf("%v, %v: the adapters differ", c.targets, c.layers)
 		}
+	}
+}
+
+// asSet makes a checkpoint one of an older version, whose config has the targets that were set.
+func asSet(t *testing.T, dir string, step int) {
+	t.Helper()
+	path := filepath.Join(dir, fmt.Sprintf("step-%06d", step))
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.Rename(path, old); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []checkpoints.File
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(old, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Name() == configFile {
+			var c map[string]any
+			if err := yaml.Unmarshal(b, &c); err != nil {
+				t.Fatal(err)
+			}
+			l := c["lora"].(map[string]any)
+			l["targets"], l["layers"] = []string{"o_proj"}, 1
+			if b, err = yaml.Marshal(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if e.Name() != "manifest.json" {
+			all = append(all, bytesFile(e.Name(), b))
+		}
+	}
+	if _, err := checkpoints.Save(dir, step, all, 1); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,6 +129,7 @@ func cutMetrics(path string, step int) (last *metrics, at int64, err error) {
 		return nil, 0, errors.Join(err, f.Close())
 	}
 	keep, lines := bufio.NewWriter(tmp), bufio.NewScanner(f)
+	lines.Buffer(nil, math.MaxInt) // what is damaged may have no ends of lines
 	for end := int64(0); lines.Scan(); {
 		var m metrics
 		if json.Unmarshal(lines.Bytes(), &m) == nil && m.Step <= step {

@@ -188,6 +188,9 @@ func (t *Trainer) comparable(c *checkpoints.Checkpoint, p fingerprints) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", configFile, err)
 	}
+	if old.LoRA.Adapter != "" { // the checkpoint's adapter says what they are; older runs wrote down what had been set
+		old.LoRA.Targets, old.LoRA.Layers = t.cfg.LoRA.Targets, t.cfg.LoRA.Layers
+	}
 	var errs []error
 	for _, d := range configs.Diff(old, t.cfg) {
 		if !d.Harmless {

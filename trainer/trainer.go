@@ -400,7 +400,7 @@ func (t *Trainer) finish(ctx context.Context) error {
 	if err := t.sample(ctx, "after training"); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	if !t.cfg.Profile || len(t.prof.Rows()) == 0 { // a finished run that is resumed keeps its profile
+	if !t.cfg.Profile || t.resumed != nil && t.resumed.Step == t.steps { // a finished run keeps its profile
 		return nil
 	}
 	if t.prof.Exceeds(t.peaks) {

@@ -821,6 +821,10 @@ func TestCutMetrics(t *testing.T) {
 	if b, err := os.ReadFile(path); err != nil || string(b) != `{"step": 1}`+"\n"+`{"step": 2}`+"\n" {
 		t.Errorf("%q, %v", b, err)
 	}
+	write(t, path, `{"step": 1}`+"\n"+strings.Repeat("\x00", 1<<17)) // as after a power failure
+	if last, at, err := cutMetrics(path, 1); err != nil || last.Step != 1 || at != 0 {
+		t.Error(last, at, err)
+	}
 	folder := t.TempDir()
 	if _, _, err := cutMetrics(folder, 2); err == nil || !strings.Contains(err.Error(), "not a regular file") || strings.Count(err.Error(), folder) != 1 {
 		t.Errorf("no file: error %v", err)

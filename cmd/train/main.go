@@ -80,11 +80,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return report(stderr, err)
 	}
 	// The first signal ends the run in order, the second at once.
-	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGPIPE} {
-		if !signal.Ignored(s) { // as nohup does
-			ends = append(ends, s)
-		}
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		ends = append(ends, syscall.SIGHUP)
 	}
 	// Every write to a pipe without a reader is such a signal: none of them may end the run while it saves.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
