@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+
+	"graft/lora"
 )
 
 // Config is a training job. A key is harmless if a resumed run computes the
@@ -159,8 +161,8 @@ func (c *Config) problems() []problem {
 	k.word("data.too_long", c.Data.TooLong, "error", "truncate", "drop")
 	k.count("data.max_length", c.Data.MaxLength, 2, maxTokens)
 
-	k.count("lora.rank", c.LoRA.Rank, 1, 1<<16)
-	k.number("lora.alpha", c.LoRA.Alpha, 1e-9, 1e9)
+	k.count("lora.rank", c.LoRA.Rank, 1, lora.MaxRank)
+	k.number("lora.alpha", c.LoRA.Alpha, lora.MinAlpha, lora.MaxAlpha)
 	k.that(c.LoRA.Dropout >= 0 && c.LoRA.Dropout < 1, "lora.dropout", "%g, want 0 or more and less than 1", c.LoRA.Dropout)
 	k.word("lora.init", c.LoRA.Init, "default", "gaussian")
 	k.that(c.LoRA.Targets.Pattern != "" || len(c.LoRA.Targets.Names) > 0, "lora.targets", "empty: name at least one layer, or all-linear")

@@ -317,13 +317,12 @@ func (e *encoder) line(line []byte) (encoded, error) {
 // whole.
 func (e *encoder) tokens(text string) (ids []int32, end int) {
 	for n := max(longText, 16*e.MaxLength); e.MaxLength > 0 && n < len(text); n *= 4 {
-		end := n
-		for end > 0 && !utf8.RuneStart(text[end]) {
+		for end = n; end > 0 && !utf8.RuneStart(text[end]); {
 			end--
 		}
 		// A special token may take all white space before it.
 		end = len(strings.TrimRightFunc(text[:end], unicode.IsSpace))
-		if ids := e.tok.Encode(text[:end], true); len(ids)/2 > e.MaxLength {
+		if ids = e.tok.Encode(text[:end], true); len(ids)/2 > e.MaxLength {
 			return ids, end
 		}
 	}

@@ -48,9 +48,15 @@ type Targets struct {
 	Pattern string   // AllLinear, or a regular expression for the whole path
 }
 
-// MaxRank bounds ranks, so that sizes cannot overflow. A rank above a layer's
-// width is a waste, but other programs allow it.
-const MaxRank = 1 << 16
+// The bounds of alpha and rank, so that sizes cannot overflow. A rank above a
+// layer's width is a waste, but other programs allow it.
+const (
+	MinAlpha = 1e-9
+	MaxAlpha = 1e9
+	MaxRank  = 1 << 16
+)
+
+func alphaFits(a float64) bool { return a >= MinAlpha && a <= MaxAlpha }
 
 // AllLinear targets every linear layer but the output head.
 const AllLinear = "all-linear"

@@ -76,14 +76,6 @@ var unsupported = []string{
 // PEFT), so that such an adapter belongs to another model.
 var plainInits = []string{"", "null", "true", "false", `"gaussian"`, `"eva"`, `"orthogonal"`}
 
-// The bounds of lora.alpha, where an imported one is written down, too.
-const (
-	minAlpha = 1e-9
-	maxAlpha = 1e9
-)
-
-func alphaFits(a float64) bool { return a >= minAlpha && a <= maxAlpha }
-
 // maxConfigBytes bounds adapter_config.json.
 const maxConfigBytes = 1 << 20
 
@@ -132,13 +124,13 @@ func ParseConfig(b []byte) (Config, error) {
 	case c.Alpha == 0:
 		return Config{}, errors.New("lora_alpha is missing or 0: the adapter would change nothing")
 	case !alphaFits(c.Alpha):
-		return Config{}, fmt.Errorf("lora_alpha is %v, want %v to %v", c.Alpha, minAlpha, maxAlpha)
+		return Config{}, fmt.Errorf("lora_alpha is %v, want %v to %v", c.Alpha, MinAlpha, MaxAlpha)
 	case c.Dropout < 0 || c.Dropout >= 1:
 		return Config{}, fmt.Errorf("lora_dropout is %v, want 0 or more and less than 1", c.Dropout)
 	}
 	for _, r := range c.AlphaPattern {
 		if !alphaFits(r.Value) {
-			return Config{}, fmt.Errorf("alpha_pattern: %q: %v, want %v to %v", r.Modules, r.Value, minAlpha, maxAlpha)
+			return Config{}, fmt.Errorf("alpha_pattern: %q: %v, want %v to %v", r.Modules, r.Value, MinAlpha, MaxAlpha)
 		}
 	}
 	out := Config{Rank: c.Rank, Alpha: c.Alpha, Dropout: c.Dropout, RSLoRA: c.RSLoRA, Layers: c.Layers, Lenient: true,

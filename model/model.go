@@ -240,12 +240,15 @@ func (m *Model) hint(name string) string {
 	return ""
 }
 
-// Base returns the weight of a linear layer: of a tied head, the embedding.
-func (m *Model) Base(module string) stored.Tensor {
-	if module == headModule && m.Tied {
+// Base returns the weight of a linear layer.
+func (m *Model) Base(module string) stored.Tensor { return m.tensors[m.weightName(module)] }
+
+// weightName returns the name of a linear layer's weight: of a tied head, the embedding's.
+func (d *Decoder) weightName(module string) string {
+	if module == headModule && d.Tied {
 		module = embedModule
 	}
-	return m.tensors[module+".weight"]
+	return module + ".weight"
 }
 
 // Tensors returns the weights that the model uses, in the order of Needs.

@@ -134,10 +134,7 @@ func (w *writer) weight(name string) *program.Value {
 }
 
 func (w *writer) head() *program.Value {
-	if w.in.Tied {
-		return w.weight(embedModule + ".weight")
-	}
-	return w.weight(headModule + ".weight")
+	return w.weight(w.in.weightName(headModule))
 }
 
 // decoder writes everything up to the output head: the final hidden states of

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"graft/internal/units"
-	"graft/kernels"
+	"graft/model"
 	"graft/program"
 )
 
@@ -29,11 +29,14 @@ func (m memoryPlan) total() int {
 // planMemory lays out all programs in one arena and adds up what a run needs.
 func (t *Trainer) planMemory() error {
 	trainCounts, evalCounts := t.counts()
-	inferCounts := program.Counts{Tokens: t.longestAnswer(), LossRows: 1, Sequences: 1}
-	plans := []*program.Plan{t.trainRun.Plan(trainCounts), t.evalRun.Plan(evalCounts), t.inferRun.Plan(inferCounts)}
+	runs := []*model.Run{t.trainRun, t.evalRun, t.inferRun}
+	counts := []program.Counts{trainCounts, evalCounts, {Tokens: t.longestAnswer(), LossRows: 1, Sequences: 1}}
+	var plans []*program.Plan
 	m := &t.memory
-	for _, p := range plans {
+	for i, r := range runs {
+		p := r.Plan(counts[i])
 		m.Activations = max(m.Activations, p.Bytes)
+		plans = append(plans, p)
 	}
 	m.Weights = t.model.Bytes()
 	m.Parameters = t.in.Params.Bytes()
@@ -47,29 +50,23 @@ func (t *Trainer) planMemory() error {
 	for _, p := range plans {
 		p.Place(arena)
 	}
-	for _, step := range []func(program.Counts) program.Step{shortest, longest} {
-		t.trainRun.Bind(step(trainCounts))
-		t.evalRun.Bind(step(evalCounts))
-		t.inferRun.Bind(step(inferCounts))
-		for _, ops := range [][]kernels.Op{t.trainRun.Ops, t.evalRun.Ops, t.inferRun.Ops, t.update.Ops} {
-			m.Scratch = max(m.Scratch, t.backend.Scratch(ops))
+	m.Scratch = t.backend.Scratch(t.update.Ops)
+	for i, r := range runs {
+		// Attention takes most for many sequences, each of which fills its last blocks with nothing, or for one.
+		for _, sequences := range []int{counts[i].Sequences, 1} {
+			r.Bind(inParts(counts[i], sequences))
+			m.Scratch = max(m.Scratch, t.backend.Scratch(r.Ops))
 		}
 	}
 	m.Before = max(0, peakMemory()-m.total())
 	return nil
 }
 
-// longest and shortest are the steps that working memory is planned for: attention takes most of
-// it for one long sequence, or for many, each of which fills its last blocks with nothing.
-func longest(c program.Counts) program.Step {
-	c.Sequences = 1
-	return shortest(c)
-}
-
-func shortest(c program.Counts) program.Step {
+// inParts is a step of so many sequences of about the same length.
+func inParts(c program.Counts, sequences int) program.Step {
 	s := program.Step{Tokens: c.Tokens, LossRows: c.LossRows, Bounds: []int32{0}}
-	for i := range c.Sequences {
-		s.Bounds = append(s.Bounds, int32(c.Tokens*(i+1)/c.Sequences))
+	for i := range sequences {
+		s.Bounds = append(s.Bounds, int32(c.Tokens*(i+1)/sequences))
 	}
 	return s
 }

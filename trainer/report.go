@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -124,26 +125,22 @@ func cutMetrics(path string, step int) (last *metrics, at int64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	tmp, err := os.Create(path + ".tmp")
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	keep, lines := bufio.NewWriter(tmp), bufio.NewScanner(f)
+	var keep bytes.Buffer
+	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, math.MaxInt) // what is damaged may have no ends of lines
-	for end := int64(0); lines.Scan(); {
+	for lines.Scan() {
 		var m metrics
 		if json.Unmarshal(lines.Bytes(), &m) == nil && m.Step <= step {
 			if m.Step == step {
-				last, at = &m, end
+				last, at = &m, int64(keep.Len())
 			}
-			n, _ := fmt.Fprintf(keep, "%s\n", lines.Bytes()) // Flush has the error
-			end += int64(n)
+			fmt.Fprintf(&keep, "%s\n", lines.Bytes())
 		}
 	}
-	if err := errors.Join(lines.Err(), keep.Flush(), tmp.Close(), f.Close()); err != nil {
+	if err := errors.Join(lines.Err(), f.Close()); err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
-	return last, at, os.Rename(tmp.Name(), path)
+	return last, at, replaceFile(path, keep.Bytes())
 }
 
 // again reports the step that the run goes on from once more, with what was missing.

@@ -200,13 +200,16 @@ func (t *Trainer) comparable(c *checkpoints.Checkpoint, p fingerprints) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
+	if p.Valid == "" || t.prints.Valid == "" { // validation may come and go
+		p.Valid = t.prints.Valid
+	}
 	for _, f := range []struct{ what, old, now string }{
 		{"the model " + t.cfg.Model, p.Model, t.prints.Model},
 		{"the training data " + t.cfg.Data.Train, p.Train, t.prints.Train},
 		{"the validation data " + t.cfg.Data.Valid, p.Valid, t.prints.Valid},
 		{"the backend", p.Backend, t.prints.Backend},
 	} {
-		if f.old != f.now && f.old != "" && f.now != "" { // validation may come and go
+		if f.old != f.now {
 			errs = append(errs, fmt.Errorf("%s has changed since: it was %s and is now %s", f.what, short(f.old), short(f.now)))
 		}
 	}
